@@ -1,0 +1,246 @@
+// Package channel is the contract between those who put events in (ingress,
+// replies) and those who take them out (dispatch): append, read, routes, dead
+// letters, progress. It holds no implementation; memory, disk, jetstream and
+// remote do, and channeltest holds them all to the same promises.
+//
+// The promise in one line: when Append returns nil the events are stored as
+// durably as the implementation says, each will be handed out by Read in
+// order of position within its shard, and nothing but settling it for every
+// trigger lets it go.
+package channel
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/penstock-events/penstock/pkg/event"
+)
+
+// UID names a Broker or a Trigger for life. A Broker made again under the
+// same name has another UID, and so none of the old one's events.
+type UID string
+
+// ShardID names a shard within its Broker. A shard is the unit of order and
+// of ownership, and lives on one volume for life.
+type ShardID uint32
+
+// Position is where a record stands in its shard. Positions increase, gaps
+// are allowed, 0 is before the first. A record keeps its position for life,
+// whatever moves its bytes.
+type Position uint64
+
+// ID is an event's own name inside Penstock. (A CloudEvents id may name several.)
+type ID struct {
+	Shard    ShardID
+	Position Position
+}
+
+// String is the form people see: {shard}-{position}.
+func (id ID) String() string {
+	return strconv.FormatUint(uint64(id.Shard), 10) + "-" + strconv.FormatUint(uint64(id.Position), 10)
+}
+
+// ParseID reads what String wrote.
+func ParseID(s string) (ID, error) {
+	shard, position, ok := strings.Cut(s, "-")
+	n, err1 := strconv.ParseUint(shard, 10, 32)
+	p, err2 := strconv.ParseUint(position, 10, 64)
+	if !ok || err1 != nil || err2 != nil {
+		return ID{}, fmt.Errorf("event id %q: want SHARD-POSITION, as in 0-42", s)
+	}
+	return ID{Shard: ShardID(n), Position: Position(p)}, nil
+}
+
+// Record is one stored event.
+type Record struct {
+	Position Position
+	Time     time.Time // of the append; never decreases along a shard
+	Event    event.Event
+}
+
+// Appender takes events in. All implementations are Appenders; the one
+// between ingress and dispatcher is nothing else.
+type Appender interface {
+	// Append stores the events of one request, all or none, and returns their
+	// IDs in the same order. It may be called by any number of goroutines,
+	// which share the cost of making the events durable, and it blocks until
+	// the outcome is known.
+	//
+	// A nil error means stored. An error that is a *Refused means that nothing
+	// was stored and the sender may try again; any other error means that the
+	// outcome is unknown and wraps ErrUnknown. Once the events are handed
+	// over, a cancelled ctx no longer makes Append return: the answer does.
+	Append(ctx context.Context, broker UID, events []event.Event) ([]ID, error)
+}
+
+// Log is a channel that this process owns: it can be read, and keeps what
+// dispatch must know after a restart. memory, disk and jetstream are Logs.
+type Log interface {
+	Appender
+
+	// Run does the log's own work (committing, removing what nobody needs,
+	// checkpoints) until ctx ends, and then closes the log in order: what was
+	// accepted is durable, the files are closed. Append and Read answer before
+	// Run is called by waiting for it, and ErrClosed after it has returned.
+	// It returns an error only if closing failed.
+	Run(ctx context.Context) error
+
+	// Broker opens a broker's part of the log and creates it if there is none.
+	// Opening it again changes its settings and returns the same BrokerLog.
+	Broker(ctx context.Context, info BrokerInfo) (BrokerLog, error)
+
+	// Brokers lists the brokers stored here, open or not.
+	Brokers() []BrokerInfo
+
+	// Remove forgets a broker with all that belongs to it. Reads of it in
+	// progress end with ErrNoBroker. Removing an absent broker is no error.
+	Remove(ctx context.Context, broker UID) error
+
+	// Ready is nil while Append may succeed, otherwise why not. It does not block.
+	Ready() error
+}
+
+// BrokerInfo identifies a broker and bounds what it may keep.
+type BrokerInfo struct {
+	UID  UID
+	Name string // namespace/name, for people and file-free listing; no identity
+
+	// Shards is how many shards the broker gets when it is created; 0 means 4.
+	// A broker that exists keeps the number it has.
+	Shards int
+
+	// Retention keeps settled events for replay: at most so long and at most so
+	// many bytes. 0 keeps nothing for longer than need be.
+	Retention      time.Duration
+	RetentionBytes int64
+
+	// MaxBytes bounds all that the broker keeps, dead letters included. 0 leaves
+	// it to the implementation's own bound.
+	MaxBytes int64
+}
+
+// BrokerLog is one broker's part of a Log. Its methods may be called by any
+// number of goroutines unless they say otherwise.
+type BrokerLog interface {
+	// Info is what the broker was last opened with, with the true shard count.
+	Info() BrokerInfo
+
+	// Shards lists the shards this log owns, in ascending order.
+	Shards() []ShardID
+
+	Reader
+	Router
+	Keeper
+	DeadLetters
+
+	// Stats counts; cheap enough for every scrape.
+	Stats() Stats
+}
+
+// Reader hands events out.
+type Reader interface {
+	// Read appends to buf records at or after from, in order, until cap(buf) is
+	// reached or no more are durable, and returns the position to go on from.
+	// It blocks until there is at least one, ctx ends, or the log closes.
+	// Only durable records are handed out.
+	//
+	// A *GapError says that a range which held records cannot be read any
+	// more; records before the gap are returned with it, and the caller goes on
+	// from the position returned, which is after the gap.
+	Read(ctx context.Context, shard ShardID, from Position, buf []Record) ([]Record, Position, error)
+
+	// Get appends to buf the records at these ascending positions. A position
+	// that holds no record any more is left out. A record that cannot be read
+	// is left out too and comes back in a *GapError of its own, joined by
+	// errors.Join if there are several.
+	Get(ctx context.Context, shard ShardID, positions []Position, buf []Record) ([]Record, error)
+
+	// Range is what can be read: earliest is the first position still kept
+	// (== next if there is none), next is the one after the last durable record.
+	Range(shard ShardID) (earliest, next Position)
+}
+
+// Router keeps which triggers an event is matched against: those of the last
+// change before it. Subscriber and delivery settings are not its matter.
+type Router interface {
+	// SetRoutes records a change of the broker's trigger set and returns it with
+	// Epoch and From filled in. It is durable when SetRoutes returns. The
+	// position of every event whose Append had returned before the call is
+	// below From.
+	SetRoutes(ctx context.Context, change Routes) (Routes, error)
+
+	// Routes returns the changes that still decide over unscanned records:
+	// first the whole set as it stood at the lowest scanned position, then
+	// each later change in order. Empty for a new broker.
+	Routes() []Routes
+}
+
+// Routes is one change of a broker's trigger set.
+type Routes struct {
+	Epoch uint64               // 1, 2, 3, ... in order of the changes
+	From  map[ShardID]Position // first position in each shard that this change decides over
+	Set   []Route              // triggers added or changed
+	Unset []UID                // triggers gone
+	Whole bool                 // Set is the whole set, what it does not name is gone
+}
+
+// Route is one trigger as matching knows it.
+type Route struct {
+	Trigger UID
+	Name    string // namespace/name, for people
+	Filter  []byte // canonical JSON of filter.Spec
+}
+
+// Keeper stores how far delivery has come. It may lag: what is lost of it in
+// a crash costs duplicates, never events.
+type Keeper interface {
+	// SaveProgress records changes of progress. It does not wait for them to
+	// become durable; an implementation makes them so within 100 ms or with the
+	// next Append. At most one goroutine calls it per broker.
+	SaveProgress(ctx context.Context, changes []ShardProgress) error
+
+	// Progress is all that is known for one shard: Added is the whole pending
+	// set, Retries all retries under way. The caller owns what it gets.
+	Progress(shard ShardID) ShardProgress
+}
+
+// DeadLetters keeps what could not be delivered until somebody discards it
+// or sends it again.
+type DeadLetters interface {
+	// AppendDead stores dead letters durably before it returns nil. Errors are
+	// those of Append.
+	AppendDead(ctx context.Context, letters []DeadLetter) error
+
+	// Dead lists a trigger's dead letters (all triggers' where trigger is "")
+	// in the order they died, after the given cursor ("" to start), at most
+	// limit of them, with the cursor to go on from ("" at the end).
+	Dead(ctx context.Context, trigger UID, after string, limit int) (letters []DeadLetter, next string, err error)
+
+	// DeadCount counts a trigger's dead letters.
+	DeadCount(trigger UID) uint64
+}
+
+// DeadLetter is an event that a trigger's subscriber did not take, and why.
+type DeadLetter struct {
+	ID          ID        // of the event
+	Trigger     UID       //
+	TriggerName string    // namespace/name, for people
+	Accepted    time.Time // when the event was stored
+	Died        time.Time
+	Attempts    int
+	Reason      string // one line: "status 404", "timeout after 30s"
+	Code        int    // last HTTP status; 0 if there was no answer
+	Destination string // last URL tried
+	Answer      []byte // beginning of the last answer's body
+	Event       event.Event
+}
+
+// Stats are a broker's counts.
+type Stats struct {
+	Bytes     int64 // on the medium, all kinds of records
+	DeadBytes int64 // of these, dead letters
+	MaxBytes  int64 // the bound in force, 0 for none
+}

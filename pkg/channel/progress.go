@@ -1,0 +1,136 @@
+package channel
+
+import (
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
+)
+
+// ShardProgress is how far the delivery of one shard has come, or a change of it.
+type ShardProgress struct {
+	Shard   ShardID
+	Scanned Position // every record below it has been matched against its routes
+	Lanes   []LaneProgress
+}
+
+// LaneProgress is one trigger's part of a ShardProgress.
+//
+// As a change: Added are positions that became pending, Settled those that
+// reached a final state, Retries the newest state of retries under way. As a
+// whole: Added is the pending set, Settled is nil. A nil bitmap is empty.
+type LaneProgress struct {
+	Trigger UID
+	Added   *roaring64.Bitmap
+	Settled *roaring64.Bitmap
+	Retries []Retry
+}
+
+// Retry is a pending position that has been tried. It ends when its position
+// is settled.
+type Retry struct {
+	Position  Position
+	Attempts  int       // made so far
+	NotBefore time.Time // wall clock; when the next may start
+}
+
+// Pending is the state that changes add up to: what one trigger has pending
+// in one shard. Implementations keep one per trigger and shard. It is not
+// safe for concurrent use.
+type Pending struct {
+	Positions roaring64.Bitmap
+	Retries   map[Position]Retry
+}
+
+// Apply adds a change.
+func (p *Pending) Apply(change LaneProgress) {
+	if change.Added != nil {
+		p.Positions.Or(change.Added)
+	}
+	for _, r := range change.Retries {
+		if p.Retries == nil {
+			p.Retries = make(map[Position]Retry)
+		}
+		p.Retries[r.Position] = r
+	}
+	if change.Settled != nil {
+		p.Positions.AndNot(change.Settled)
+		for it := change.Settled.Iterator(); it.HasNext() && len(p.Retries) > 0; {
+			delete(p.Retries, Position(it.Next()))
+		}
+	}
+}
+
+// Whole returns the state as a LaneProgress that shares nothing with it.
+func (p *Pending) Whole(trigger UID) LaneProgress {
+	whole := LaneProgress{Trigger: trigger, Added: p.Positions.Clone()}
+	for _, r := range p.Retries {
+		whole.Retries = append(whole.Retries, r)
+	}
+	return whole
+}
+
+// RouteTable adds up Routes: it is the trigger set as a log must remember it.
+// It is not safe for concurrent use.
+type RouteTable struct {
+	changes []Routes // first whole, then each change still needed
+}
+
+// Add appends a change that came from SetRoutes.
+func (t *RouteTable) Add(change Routes) {
+	if len(t.changes) == 0 {
+		change.Whole = true
+	}
+	t.changes = append(t.changes, change)
+}
+
+// Epoch is the last change's number, 0 for none.
+func (t *RouteTable) Epoch() uint64 {
+	if len(t.changes) == 0 {
+		return 0
+	}
+	return t.changes[len(t.changes)-1].Epoch
+}
+
+// Changes lists what Router.Routes promises.
+func (t *RouteTable) Changes() []Routes { return append([]Routes(nil), t.changes...) }
+
+// Forget folds changes that no unscanned record needs any more into the
+// first: scanned tells how far each shard has been matched.
+func (t *RouteTable) Forget(scanned func(ShardID) Position) {
+	for len(t.changes) > 1 && t.changes[1].decidesAllFrom(scanned) {
+		t.changes[1] = fold(t.changes[0], t.changes[1])
+		t.changes = t.changes[1:]
+	}
+}
+
+// decidesAllFrom reports whether no unscanned record lies before the change.
+func (r Routes) decidesAllFrom(scanned func(ShardID) Position) bool {
+	for shard, from := range r.From {
+		if scanned(shard) < from {
+			return false
+		}
+	}
+	return true
+}
+
+// fold is the whole set after change, given the whole set before it.
+func fold(whole, change Routes) Routes {
+	if change.Whole {
+		return change
+	}
+	gone := make(map[UID]bool, len(change.Set)+len(change.Unset))
+	for _, r := range change.Set {
+		gone[r.Trigger] = true
+	}
+	for _, uid := range change.Unset {
+		gone[uid] = true
+	}
+	set := make([]Route, 0, len(whole.Set)+len(change.Set))
+	for _, r := range whole.Set {
+		if !gone[r.Trigger] {
+			set = append(set, r)
+		}
+	}
+	change.Set, change.Unset, change.Whole = append(set, change.Set...), nil, true
+	return change
+}
