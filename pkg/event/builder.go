@@ -1,14 +1,18 @@
 package event
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // Builder collects one event. Its zero value is ready; Reset makes it ready
 // again and keeps its memory. A Builder belongs to one goroutine.
 type Builder struct {
 	entries []entry
+	sorted  []uint16 // Build's: positions in entries
 	data    []byte
 	flags   byte
 }
@@ -31,7 +35,7 @@ func Edit(e Event) *Builder {
 // Reset empties the builder.
 func (b *Builder) Reset() {
 	clear(b.entries)
-	*b = Builder{entries: b.entries[:0]}
+	*b = Builder{entries: b.entries[:0], sorted: b.sorted[:0]}
 }
 
 // Set gives an attribute a string value, replacing an earlier one.
@@ -45,7 +49,8 @@ func (b *Builder) SetHeader(name, value string) *Builder { return b.set(header, 
 
 // SetData sets the payload; the builder keeps the slice until Build copies it.
 func (b *Builder) SetData(data []byte) *Builder {
-	b.data, b.flags = data, b.flags|flagData
+	// How JSON carried the data it replaces says nothing about this one.
+	b.data, b.flags = data, b.flags&^(flagBase64|flagJSONData)|flagData
 	return b
 }
 
@@ -63,7 +68,7 @@ func (b *Builder) Has(name string) bool { return b.find(false, name) >= 0 }
 // Delete takes an attribute away.
 func (b *Builder) Delete(name string) *Builder {
 	if i := b.find(false, name); i >= 0 {
-		b.entries = append(b.entries[:i], b.entries[i+1:]...)
+		b.entries = slices.Delete(b.entries, i, i+1)
 	}
 	return b
 }
@@ -90,19 +95,39 @@ func (b *Builder) find(isHeader bool, name string) int {
 // stand first in the stored form.
 var leading = [...]string{AttrID, AttrSource, AttrSpecVersion, AttrType}
 
+// order puts the leading attributes first, then the others by name, then the
+// headers, so that equal events have equal bytes whatever order they came in.
+func order(a, b *entry) int {
+	if d := cmp.Compare(rank(a), rank(b)); d != 0 {
+		return d
+	}
+	return strings.Compare(a.name, b.name)
+}
+
+func rank(e *entry) int {
+	if e.kind == header {
+		return len(leading) + 1
+	}
+	for i, name := range leading {
+		if e.name == name {
+			return i
+		}
+	}
+	return len(leading)
+}
+
 // Build checks the limits of the stored form and returns the event in one
 // allocation. Whether it is a valid CloudEvent is Validate's question.
 func (b *Builder) Build() (Event, error) {
 	if len(b.entries) > MaxEntries {
 		return Event{}, fmt.Errorf("%d attributes: at most %d", len(b.entries), MaxEntries)
 	}
-	to := 0
-	for _, name := range leading {
-		if i := b.find(false, name); i >= 0 {
-			b.entries[to], b.entries[i] = b.entries[i], b.entries[to]
-			to++
-		}
+	// Positions are sorted, not entries: moving pointers about is what costs.
+	b.sorted = b.sorted[:0]
+	for i := range b.entries {
+		b.sorted = append(b.sorted, uint16(i))
 	}
+	slices.SortFunc(b.sorted, func(i, j uint16) int { return order(&b.entries[i], &b.entries[j]) })
 	size := headerSize
 	for i := range b.entries {
 		if len(b.entries[i].name) > MaxNameBytes {
@@ -117,7 +142,7 @@ func (b *Builder) Build() (Event, error) {
 	raw[0], raw[1] = encodingVersion, b.flags
 	binary.LittleEndian.PutUint16(raw[2:], uint16(len(b.entries)))
 	binary.LittleEndian.PutUint32(raw[4:], uint32(size))
-	for i := range b.entries {
+	for _, i := range b.sorted {
 		e := &b.entries[i]
 		raw = append(raw, byte(e.kind), byte(len(e.name)))
 		raw = binary.LittleEndian.AppendUint32(raw, uint32(len(e.value)))

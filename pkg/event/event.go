@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
 	"unsafe"
 )
 
@@ -60,7 +61,8 @@ const (
 //	8       entries: u8 kind, u8 length of name, u32 length of value, name, value
 //	        data, to the end
 //
-// id, source, specversion and type come first, in this order.
+// id, source, specversion and type come first, in this order; then the other
+// attributes and then the headers, both by name.
 const (
 	encodingVersion = 1
 	headerSize      = 8
@@ -113,6 +115,9 @@ func Parse(raw []byte) (Event, error) {
 		if at+entrySize > data {
 			return Event{}, fmt.Errorf("%w: attribute at %d runs into the data", ErrEncoding, at)
 		}
+		if Kind(raw[at]) > header {
+			return Event{}, fmt.Errorf("%w: attribute at %d is of kind %d", ErrEncoding, at, raw[at])
+		}
 		at += entrySize + uint64(raw[at+1]) + uint64(binary.LittleEndian.Uint32(raw[at+2:]))
 	}
 	if at != data {
@@ -147,6 +152,14 @@ func (e Event) Type() string        { return e.Text(AttrType) }
 func (e Event) SpecVersion() string { return e.Text(AttrSpecVersion) }
 func (e Event) Subject() string     { return e.Text(AttrSubject) }
 
+// TTL is how many more times the event may pass a broker (knativebrokerttl, as
+// Knative's brokers count it). ok is false if there is no such attribute, or
+// if it is not an integer.
+func (e Event) TTL() (hops int, ok bool) {
+	n, err := strconv.ParseInt(e.Text(ExtTTL), 10, 32)
+	return int(n), err == nil
+}
+
 // Text is the string form of the named attribute, "" where absent. The string
 // shares the event's memory and holds it alive.
 func (e Event) Text(name string) string {
@@ -158,7 +171,7 @@ func (e Event) Text(name string) string {
 // not allocate.
 func (e Event) Attribute(name string) (Value, bool) {
 	at := headerSize
-	for range binary.LittleEndian.Uint16(e.raw[2:]) {
+	for range e.entries() {
 		kind, n, v := e.entry(at)
 		at += entrySize + len(n) + len(v)
 		if n == name && kind != header {
@@ -197,7 +210,7 @@ func (e Event) entry(at int) (kind Kind, name, value string) {
 // walk calls yield for each entry until it answers false.
 func (e Event) walk(yield func(kind Kind, name, value string) bool) {
 	at := headerSize
-	for range binary.LittleEndian.Uint16(e.raw[2:]) {
+	for range e.entries() {
 		kind, name, value := e.entry(at)
 		if !yield(kind, name, value) {
 			return
@@ -208,3 +221,6 @@ func (e Event) walk(yield func(kind Kind, name, value string) bool) {
 
 // text views bytes of an immutable event as a string without a copy.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// entries is how many attributes and headers there are.
+func (e Event) entries() int { return int(binary.LittleEndian.Uint16(e.raw[2:])) }
