@@ -1,0 +1,286 @@
+// Package deliver makes one attempt to hand one event to one destination over
+// HTTP, and says what a failed attempt means: whether it may be made again and
+// when (Policy.Next), and what a dead letter tells about it (Failure.Overlay).
+//
+// It promises that an attempt is one POST: sent once or not at all, never
+// redirected, never through a proxy, never with credentials that its caller did
+// not give, never to an address that the Guard denies; that it ends within its
+// timeout whatever the peer does; and that it holds no more of an answer
+// than Options allow. It does not loop, wait, or log, and starts nothing that
+// outlives the call. Retrying is the business of the caller.
+//
+// A Client and its Targets may be used by any number of goroutines.
+//
+// An exchange is driven by the goroutine that calls Send, with the standard
+// library's reader of HTTP answers and without its http.Transport: that takes
+// two goroutines for each connection and hands every request and answer over
+// between them, which was most of the cost of a delivery; and it decides by its own
+// rules when a request is sent again. HTTP/1.1 is all it speaks.
+package deliver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+	"weak"
+
+	"github.com/penstock-events/penstock/pkg/event"
+)
+
+// Options of a Client. The zero value works.
+type Options struct {
+	// Dial replaces the dialer, and with it Guard and Resolver: for tests.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// Guard decides which addresses may be connected to.
+	Guard Guard
+
+	// Resolver looks names up; nil is the system's.
+	Resolver *net.Resolver
+
+	// TLS is the base of the settings for https: roots, client certificates.
+	// The name of the peer is always checked. Nil trusts the system's roots.
+	TLS *tls.Config
+
+	// UserAgent is sent with each request; empty is "Penstock".
+	UserAgent string
+
+	// MaxAnswer bounds the body of an answer in bytes; 0 is 1 MiB. A reply that
+	// is larger makes the attempt fail; of any other answer the rest is not read.
+	MaxAnswer int64
+
+	// MaxKept bounds what an Error keeps of the body, in bytes; 0 is 4 KiB.
+	MaxKept int
+
+	// MaxIdlePerHost and MaxIdle bound the connections that are kept open for
+	// the next event, to one host and in all; 0 is 64 and 1024.
+	MaxIdlePerHost int
+	MaxIdle        int
+
+	// IdleTimeout closes connections not used for so long; 0 is 60 s. A peer
+	// that announces a shorter time (Keep-Alive: timeout=5) is believed.
+	IdleTimeout time.Duration
+}
+
+// Client delivers. Make one with New; Close it when nothing sends any more.
+type Client struct {
+	o    Options
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	idle   atomic.Int64 // connections kept, in all pools
+	closed atomic.Bool
+
+	// pools finds the pool of a host for a new Target. It holds them weakly: a
+	// pool lives as long as a Target or an idle connection needs it, so that
+	// years of changing subscribers leave nothing behind.
+	mu    sync.Mutex
+	pools map[poolKey]weak.Pointer[pool]
+}
+
+// New makes a Client. It opens nothing and starts nothing.
+func New(o Options) *Client {
+	if o.UserAgent == "" || !validHeaderValue(o.UserAgent) {
+		o.UserAgent = "Penstock"
+	}
+	o.MaxAnswer = orDefault(o.MaxAnswer, 1<<20)
+	o.MaxKept = orDefault(o.MaxKept, 4<<10)
+	o.MaxIdlePerHost = orDefault(o.MaxIdlePerHost, 64)
+	o.MaxIdle = orDefault(o.MaxIdle, 1024)
+	o.IdleTimeout = orDefault(o.IdleTimeout, time.Minute)
+
+	c := &Client{o: o, dial: o.Dial, pools: map[poolKey]weak.Pointer[pool]{}}
+	if c.dial == nil {
+		d := &net.Dialer{ControlContext: c.o.Guard.control, Resolver: o.Resolver}
+		c.dial = d.DialContext
+	}
+	return c
+}
+
+func orDefault[T int | int64 | time.Duration](v, def T) T {
+	if v <= 0 {
+		return def
+	}
+	return v
+}
+
+// Close closes the idle connections. Attempts under way go on, and their
+// connections are closed when they end.
+func (c *Client) Close() {
+	c.closed.Store(true)
+	c.mu.Lock()
+	var pools []*pool
+	for _, w := range c.pools {
+		if p := w.Value(); p != nil {
+			pools = append(pools, p)
+		}
+	}
+	c.mu.Unlock()
+	for _, p := range pools {
+		p.closeIdle(func(*conn) bool { return true })
+	}
+}
+
+// pool is the pool for a host, made if there is none.
+func (c *Client) pool(key poolKey) *pool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.pools[key].Value(); p != nil {
+		return p
+	}
+	p := newPool(c, key)
+	c.pools[key] = weak.Make(p)
+	runtime.AddCleanup(p, c.forget, key)
+	return p
+}
+
+// forget drops the entry of a pool that is gone, unless a new one has its place.
+func (c *Client) forget(key poolKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w, ok := c.pools[key]; ok && w.Value() == nil {
+		delete(c.pools, key)
+	}
+}
+
+// Format is the content mode that an event is delivered in (DeliverySpec,
+// format).
+type Format uint8
+
+const (
+	AsReceived Format = iota // the mode that the event came in
+	Binary                   // format: binary
+	JSON                     // format: json, the structured mode
+)
+
+// Request is one attempt.
+type Request struct {
+	Target *Target
+	Event  event.Event
+	Format Format
+
+	// Overlay hides and sets attributes in what is sent; nil changes nothing.
+	Overlay *event.Overlay
+
+	// Timeout bounds the whole exchange, from the dial to the last byte of the
+	// answer; 0 is DefaultTimeout. A deadline of the context that is sooner holds too.
+	Timeout time.Duration
+
+	// Stamp is called for each event of a reply before it is built, to set what
+	// the broker adds (hops left, time of arrival). An error from it makes the
+	// attempt fail as a bad reply does. Nil changes nothing.
+	Stamp func(*event.Builder) error
+}
+
+// Answer is how an attempt went.
+type Answer struct {
+	// Status of the answer, 0 where there was none.
+	Status int
+
+	// Replies are the events of the answer: taken from a 200 only, and only if
+	// the Target asks for replies. They share no memory with the client.
+	Replies []event.Event
+
+	// Duration of the attempt, failed or not.
+	Duration time.Duration
+}
+
+// Send makes one attempt. A nil error means that the subscriber has taken the
+// event: it answered 200-299, to the end or up to MaxAnswer, and its reply, if
+// it gave one, is in the Answer. Otherwise the error is an *Error; the Answer
+// still has Status and Duration.
+//
+// A 200 whose head claims to be a CloudEvent is a reply, and must be a valid
+// one; any other body of a 2xx is none of our business. The body of a 202 is
+// never a reply (Knative specification, data plane).
+//
+// The request is written at most once. It goes out on a second connection only
+// if nothing of it was written to the first, which is what happens to a
+// connection that the peer had closed while it was idle. If ctx is cancelled
+// Send returns soon, and Cancelled(err) holds.
+func (c *Client) Send(ctx context.Context, r *Request) (Answer, error) {
+	start := time.Now()
+	a, err := c.attempt(ctx, r, start)
+	a.Duration = time.Since(start)
+	if err != nil {
+		return a, err // not the typed nil of *Error
+	}
+	return a, nil
+}
+
+func (c *Client) attempt(ctx context.Context, r *Request, start time.Time) (Answer, *Error) {
+	t := r.Target
+	timeout := orDefault(r.Timeout, DefaultTimeout)
+	deadline := start.Add(timeout)
+	if at, ok := ctx.Deadline(); ok && at.Before(deadline) {
+		deadline = at
+	}
+	x := exchange{client: c, request: r, deadline: deadline, start: start}
+	switch {
+	case t.err != nil:
+		return Answer{}, x.fail(ctx, ClassTarget, t.err)
+	case ctx.Err() != nil:
+		return Answer{}, x.fail(ctx, ClassCancelled, ctx.Err())
+	}
+
+	s := scratches.Get().(*scratch)
+	defer s.free()
+	body, err := s.write(r)
+	if err != nil {
+		return Answer{}, x.fail(ctx, ClassEvent, err)
+	}
+
+	for {
+		cn := t.pool.get(deadline)
+		if cn == nil {
+			if cn, err = c.connect(ctx, t.pool, deadline); err != nil {
+				return Answer{}, x.fail(ctx, dialClass(err), err)
+			}
+		}
+		a, stale, failure := x.run(ctx, cn, s.head, body)
+		if !stale {
+			return a, failure
+		}
+	}
+}
+
+// connect opens a connection and, for https, secures it.
+func (c *Client) connect(ctx context.Context, p *pool, deadline time.Time) (*conn, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	raw, err := c.dial(ctx, "tcp", p.key.addr)
+	if err != nil {
+		return nil, err
+	}
+	if !p.key.secure {
+		return newConn(raw, raw, deadline), nil
+	}
+	secure := tls.Client(raw, p.tls)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, &handshakeError{err}
+	}
+	return newConn(secure, raw, deadline), nil
+}
+
+// handshakeError tells TLS's part of a failed connect from the dial's.
+type handshakeError struct{ cause error }
+
+func (e *handshakeError) Error() string { return "tls: " + e.cause.Error() }
+func (e *handshakeError) Unwrap() error { return e.cause }
+
+func dialClass(err error) Class {
+	var denied *deniedError
+	var handshake *handshakeError
+	switch {
+	case errors.As(err, &denied):
+		return ClassDenied
+	case errors.As(err, &handshake):
+		return ClassTLS
+	}
+	return ClassDial
+}
