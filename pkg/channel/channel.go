@@ -69,10 +69,15 @@ type Appender interface {
 	// which share the cost of making the events durable, and it blocks until
 	// the outcome is known.
 	//
+	// Each event goes to the shard that Place names. Those that go to the same
+	// shard stand there in the order of the call. A call without events stores
+	// nothing and succeeds.
+	//
 	// A nil error means stored. An error that is a *Refused means that nothing
 	// was stored and the sender may try again; any other error means that the
-	// outcome is unknown and wraps ErrUnknown. Once the events are handed
-	// over, a cancelled ctx no longer makes Append return: the answer does.
+	// outcome is unknown and wraps ErrUnknown. A ctx that ends before the
+	// events are handed over is a refusal that wraps ErrUnavailable; once they
+	// are, it no longer makes Append return: the answer does.
 	Append(ctx context.Context, broker UID, events []event.Event) ([]ID, error)
 }
 
@@ -84,8 +89,9 @@ type Log interface {
 	// Run does the log's own work (committing, removing what nobody needs,
 	// checkpoints) until ctx ends, and then closes the log in order: what was
 	// accepted is durable, the files are closed. Append and Read answer before
-	// Run is called by waiting for it, and ErrClosed after it has returned.
-	// It returns an error only if closing failed.
+	// Run is called by waiting for it, and ErrClosed after it has returned (as
+	// everything else does that returns an error). Reads in progress end with
+	// ErrClosed. It returns an error only if closing failed. Run is called once.
 	Run(ctx context.Context) error
 
 	// Broker opens a broker's part of the log and creates it if there is none.
@@ -96,7 +102,9 @@ type Log interface {
 	Brokers() []BrokerInfo
 
 	// Remove forgets a broker with all that belongs to it. Reads of it in
-	// progress end with ErrNoBroker. Removing an absent broker is no error.
+	// progress end with ErrNoBroker, and so does every later call of its
+	// BrokerLog that returns an error. Removing an absent broker is no error.
+	// Opening a removed UID again makes a new, empty broker.
 	Remove(ctx context.Context, broker UID) error
 
 	// Ready is nil while Append may succeed, otherwise why not. It does not block.
@@ -112,8 +120,10 @@ type BrokerInfo struct {
 	// A broker that exists keeps the number it has.
 	Shards int
 
-	// Retention keeps settled events for replay: at most so long and at most so
-	// many bytes. 0 keeps nothing for longer than need be.
+	// Retention keeps settled events for replay: at most so long after their
+	// append and at most so many bytes, the oldest going first. Where either is
+	// 0 nothing is kept for longer than need be. An event that is pending or
+	// not yet scanned stays, however old.
 	Retention      time.Duration
 	RetentionBytes int64
 
@@ -145,21 +155,25 @@ type Reader interface {
 	// Read appends to buf records at or after from, in order, until cap(buf) is
 	// reached or no more are durable, and returns the position to go on from.
 	// It blocks until there is at least one, ctx ends, or the log closes.
-	// Only durable records are handed out.
+	// Only durable records are handed out. buf must have room for one; from may
+	// lie anywhere, also on a record that is gone or beyond the last. A shard
+	// that is not in Shards is an error at once, here and below.
 	//
 	// A *GapError says that a range which held records cannot be read any
 	// more; records before the gap are returned with it, and the caller goes on
 	// from the position returned, which is after the gap.
 	Read(ctx context.Context, shard ShardID, from Position, buf []Record) ([]Record, Position, error)
 
-	// Get appends to buf the records at these ascending positions. A position
-	// that holds no record any more is left out. A record that cannot be read
+	// Get appends to buf the records at these ascending positions, however many.
+	// It does not wait. A position that holds no record (not yet, not any
+	// more) is left out. A record that cannot be read
 	// is left out too and comes back in a *GapError of its own, joined by
 	// errors.Join if there are several.
 	Get(ctx context.Context, shard ShardID, positions []Position, buf []Record) ([]Record, error)
 
 	// Range is what can be read: earliest is the first position still kept
-	// (== next if there is none), next is the one after the last durable record.
+	// (== next if there is none), next is the one after the last durable record,
+	// at least 1. Both are 0 for a shard that is not in Shards.
 	Range(shard ShardID) (earliest, next Position)
 }
 
@@ -167,14 +181,21 @@ type Reader interface {
 // change before it. Subscriber and delivery settings are not its matter.
 type Router interface {
 	// SetRoutes records a change of the broker's trigger set and returns it with
-	// Epoch and From filled in. It is durable when SetRoutes returns. The
-	// position of every event whose Append had returned before the call is
-	// below From.
+	// Epoch and From filled in, From for every shard of Shards. It is durable
+	// when SetRoutes returns. The position of every event whose Append had
+	// returned before the call is below From, and that of every event whose
+	// Append is called after SetRoutes has returned is not.
+	// Epochs and Froms of concurrent calls have the same order.
+	//
+	// The log keeps the slices of change: the caller must not change them.
 	SetRoutes(ctx context.Context, change Routes) (Routes, error)
 
 	// Routes returns the changes that still decide over unscanned records:
-	// first the whole set as it stood at the lowest scanned position, then
-	// each later change in order. Empty for a new broker.
+	// first the whole set (Whole is true) as it stood at the lowest unscanned
+	// record, then each later change in order of Epoch. Changes before which
+	// every record is scanned are folded into the first, which keeps the last
+	// folded one's Epoch and From. Empty for a new broker. The caller must not
+	// change what it gets.
 	Routes() []Routes
 }
 
@@ -197,9 +218,12 @@ type Route struct {
 // Keeper stores how far delivery has come. It may lag: what is lost of it in
 // a crash costs duplicates, never events.
 type Keeper interface {
-	// SaveProgress records changes of progress. It does not wait for them to
-	// become durable; an implementation makes them so within 100 ms or with the
-	// next Append. At most one goroutine calls it per broker.
+	// SaveProgress records changes of progress, in order. Progress and retention
+	// know of them when it returns. It does not wait for them to become durable;
+	// an implementation makes them so within 100 ms or with the next Append,
+	// whichever is first. A crash loses the newest calls or none of them, and
+	// never a part of one ShardProgress. At most one goroutine calls it per
+	// broker. It keeps nothing of changes.
 	SaveProgress(ctx context.Context, changes []ShardProgress) error
 
 	// Progress is all that is known for one shard: Added is the whole pending
@@ -210,16 +234,19 @@ type Keeper interface {
 // DeadLetters keeps what could not be delivered until somebody discards it
 // or sends it again.
 type DeadLetters interface {
-	// AppendDead stores dead letters durably before it returns nil. Errors are
-	// those of Append.
+	// AppendDead stores dead letters durably, all or none, before it returns
+	// nil. Errors are those of Append. It keeps nothing of letters but Events.
+	// From then on Progress shows the event as pending with a Retry marked Dead,
+	// whether or not it has been scanned, until SaveProgress settles it.
 	AppendDead(ctx context.Context, letters []DeadLetter) error
 
 	// Dead lists a trigger's dead letters (all triggers' where trigger is "")
 	// in the order they died, after the given cursor ("" to start), at most
-	// limit of them, with the cursor to go on from ("" at the end).
+	// limit of them (at least 1), with the cursor to go on from ("" at the end).
+	// A cursor that Dead has not returned is an error.
 	Dead(ctx context.Context, trigger UID, after string, limit int) (letters []DeadLetter, next string, err error)
 
-	// DeadCount counts a trigger's dead letters.
+	// DeadCount counts a trigger's dead letters, all triggers' where trigger is "".
 	DeadCount(trigger UID) uint64
 }
 

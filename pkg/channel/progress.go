@@ -7,6 +7,11 @@ import (
 )
 
 // ShardProgress is how far the delivery of one shard has come, or a change of it.
+//
+// A change that moves Scanned names, in the same ShardProgress, everything
+// below it that became pending: what lies below Scanned and is pending on no
+// lane is settled, and may be gone the next moment. Scanned never goes back; a
+// change with a lower one, such as 0, leaves it where it is.
 type ShardProgress struct {
 	Shard   ShardID
 	Scanned Position // every record below it has been matched against its routes
@@ -16,8 +21,10 @@ type ShardProgress struct {
 // LaneProgress is one trigger's part of a ShardProgress.
 //
 // As a change: Added are positions that became pending, Settled those that
-// reached a final state, Retries the newest state of retries under way. As a
-// whole: Added is the pending set, Settled is nil. A nil bitmap is empty.
+// reached a final state, Retries the newest state of retries under way; a
+// position that is both added and settled is settled. As a whole: Added is the
+// pending set, Settled is nil, Retries are in no order, and a trigger that has
+// nothing pending may be left out. A nil bitmap is empty.
 type LaneProgress struct {
 	Trigger UID
 	Added   *roaring64.Bitmap
@@ -26,11 +33,12 @@ type LaneProgress struct {
 }
 
 // Retry is a pending position that has been tried. It ends when its position
-// is settled.
+// is settled. One for a position that is not pending is ignored.
 type Retry struct {
 	Position  Position
 	Attempts  int       // made so far
 	NotBefore time.Time // wall clock; when the next may start
+	Dead      bool      // its dead letter is stored: what is tried is the dead letter sink
 }
 
 // Pending is the state that changes add up to: what one trigger has pending
@@ -47,8 +55,14 @@ func (p *Pending) Apply(change LaneProgress) {
 		p.Positions.Or(change.Added)
 	}
 	for _, r := range change.Retries {
+		if !p.Positions.Contains(uint64(r.Position)) {
+			continue // it would never be settled, and so never go
+		}
 		if p.Retries == nil {
 			p.Retries = make(map[Position]Retry)
+		}
+		if !r.Dead && p.Retries[r.Position].Dead {
+			continue // saved late: what is dead stays dead until it is settled
 		}
 		p.Retries[r.Position] = r
 	}
@@ -58,6 +72,18 @@ func (p *Pending) Apply(change LaneProgress) {
 			delete(p.Retries, Position(it.Next()))
 		}
 	}
+}
+
+// MarkDead notes that a dead letter is stored for a position. It stays
+// pending, for its dead letter sink may not have it yet, until a change
+// settles it; a log calls this for each dead letter it stores or recovers, so
+// that after a crash nobody delivers what is already dead.
+func (p *Pending) MarkDead(position Position, attempts int) {
+	if p.Retries == nil {
+		p.Retries = make(map[Position]Retry)
+	}
+	p.Positions.Add(uint64(position))
+	p.Retries[position] = Retry{Position: position, Attempts: attempts, Dead: true}
 }
 
 // Whole returns the state as a LaneProgress that shares nothing with it.
@@ -95,7 +121,8 @@ func (t *RouteTable) Epoch() uint64 {
 func (t *RouteTable) Changes() []Routes { return append([]Routes(nil), t.changes...) }
 
 // Forget folds changes that no unscanned record needs any more into the
-// first: scanned tells how far each shard has been matched.
+// first: scanned tells each shard's lowest unscanned record, or the next
+// position where there is none.
 func (t *RouteTable) Forget(scanned func(ShardID) Position) {
 	for len(t.changes) > 1 && t.changes[1].decidesAllFrom(scanned) {
 		t.changes[1] = fold(t.changes[0], t.changes[1])
