@@ -1,0 +1,307 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/penstock-events/penstock/pkg/channel"
+)
+
+// Options change a Log from its defaults. The zero Options work.
+type Options struct {
+	FS           FS                  // the file layer; nil is the operating system's
+	SegmentSize  int64               // bytes of one segment; 0 is 64 MiB; at least 64 KiB, at most an eighth of the log
+	MaxBytes     int64               // bytes of the whole log; 0 is 80 % of the volume
+	QueueBytes   int64               // bytes that may wait to be written; 0 is 16 MiB
+	TailBytes    int64               // bytes of the newest events kept in memory; 0 is 8 MiB
+	RetryAfter   time.Duration       // hint in refusals; 0 is 1 s
+	Logger       *slog.Logger        // nil logs nothing
+	Now          func() time.Time    // append times; nil is time.Now
+	SyncObserver func(time.Duration) // told how long each sync of a commit took; nil tells nobody
+}
+
+const (
+	minSegmentSize     = 64 << 10
+	defaultSegmentSize = 64 << 20
+
+	// watermarkAfter is how long the last batch may be without a witness.
+	watermarkAfter = 10 * time.Millisecond
+	// lazyAfter is how long progress waits for a batch to travel with. The
+	// promise is 100 ms, sync included.
+	lazyAfter = 50 * time.Millisecond
+	// tickEvery is how often the log looks after itself.
+	tickEvery = time.Second
+	// checkpointBytes of progress force a checkpoint, so that recovery does
+	// not replay more.
+	checkpointBytes = 16 << 20
+)
+
+func (o Options) withDefaults() Options {
+	if o.FS == nil {
+		o.FS = osFS{}
+	}
+	if o.SegmentSize == 0 {
+		o.SegmentSize = defaultSegmentSize
+	}
+	o.SegmentSize = min(max(o.SegmentSize, minSegmentSize), 1<<31) &^ 4095
+	if o.QueueBytes == 0 {
+		o.QueueBytes = 16 << 20
+	}
+	if o.TailBytes == 0 {
+		o.TailBytes = 8 << 20
+	}
+	if o.RetryAfter == 0 {
+		o.RetryAfter = time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
+
+// Log is a channel.Log in one directory. Open makes one.
+type Log struct {
+	dir         string
+	o           Options
+	fs          FS
+	log         *slog.Logger
+	lock        io.Closer
+	store       [16]byte // id of this store
+	epoch       uint32   // of this owner
+	segmentSize int64
+	maxBytes    int64
+
+	brokers atomic.Pointer[map[channel.UID]*broker]
+	latched atomic.Pointer[error]
+	full    atomic.Bool // no room for events
+	closing atomic.Bool
+	running atomic.Bool // started is closed; asked first, for it is cheaper
+	started chan struct{}
+
+	requests sync.Pool // of *request, for Append
+
+	qmu    sync.Mutex
+	queue  []*request
+	queued int64         // bytes in queue
+	kick   chan struct{} // queue is no longer empty
+
+	// committing makes its holder the committer: Run, or before it Broker.
+	committing      sync.Mutex
+	spare           File // the next segment's file
+	taken           []*request
+	batch           []*request // in buf
+	lazied          []lazied   // in buf
+	buf             []byte     // frames to be written at tailOff
+	tailOff         int64      // end of the active segment's durable frames; written under mu too
+	entries         int        // the active segment's footer will have, at most
+	records         int        // of streams, in the active segment
+	unwitnessed     bool       // the last batch has no witness yet
+	lastTime        int64
+	nextStream      uint32
+	sequence        uint64 // of the newest checkpoint
+	sinceCheckpoint int64
+	garbage         []garbage
+	sealedBytes     int64 // of the segments kept
+	collected       time.Time
+	torn            int64 // bytes that Open set aside
+
+	mu          sync.Mutex
+	streams     map[uint32]*stream
+	segments    []*segment // sealed and kept, ascending
+	active      *segment
+	open        []*segment // sealed ones with an open file
+	recent      []tailRef  // what the streams' tails hold, oldest first
+	recentHead  int
+	recentBytes int64
+	lazies      []lazy
+	lazyBytes   int64
+	lazyTold    bool
+	lazyKick    chan struct{}
+	closed      bool
+}
+
+var _ channel.Log = (*Log)(nil)
+
+// Open opens the log in a directory, and makes one where there is none. It
+// verifies before it returns: the newest checkpoint, every footer, all frames
+// since. What is damaged is an error that names file, offset and cure
+// (*CorruptError, *VersionError, *LockedError), and nothing is changed then.
+//
+// The caller must call Run, which also closes the log.
+func Open(dir string, o Options) (*Log, error) {
+	o = o.withDefaults()
+	l := &Log{
+		dir: dir, o: o, fs: o.FS, log: o.Logger, segmentSize: o.SegmentSize, maxBytes: o.MaxBytes,
+		started: make(chan struct{}), kick: make(chan struct{}, 1), lazyKick: make(chan struct{}, 1),
+		streams: make(map[uint32]*stream), nextStream: 1,
+	}
+	l.brokers.Store(&map[channel.UID]*broker{})
+	if err := l.fs.MkdirAll(dir); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	lock, err := l.fs.Lock(filepath.Join(dir, "LOCK"))
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	l.lock = lock
+	if err := l.recover(); err != nil {
+		l.closeFiles()
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	return l, nil
+}
+
+// Torn is how many bytes of a write that was cut short Open has set aside in
+// a .torn file. They were never acknowledged.
+func (l *Log) Torn() int64 { return l.torn }
+
+// Run implements channel.Log.
+func (l *Log) Run(ctx context.Context) error {
+	l.committing.Lock()
+	defer l.committing.Unlock()
+	l.running.Store(true)
+	close(l.started)
+	watermark, lazy := idle(), idle()
+	defer watermark.Stop()
+	defer lazy.Stop()
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-tick.C: // also under load
+			l.tend()
+		default:
+		}
+		if taken := l.take(); len(taken) > 0 {
+			l.commit(taken)
+			if l.unwitnessed {
+				watermark.Reset(watermarkAfter)
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-l.kick:
+		case <-watermark.C:
+			l.bear()
+		case <-l.lazyKick:
+			lazy.Reset(lazyAfter)
+		case <-lazy.C:
+			l.commit(nil)
+			watermark.Reset(watermarkAfter)
+		case <-tick.C:
+			l.tend()
+		}
+	}
+	return l.close()
+}
+
+func idle() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// bear writes a bare frame whose witness is the end of the log, so that
+// damage to the last batch can be told from a torn write.
+func (l *Log) bear() {
+	if !l.unwitnessed || l.latched.Load() != nil || !l.fits(frameHeader, 0) {
+		return
+	}
+	l.frame(frame{kind: kindWatermark, time: l.clock()}, nil)
+	l.flush()
+	l.unwitnessed = false
+}
+
+// tend is the log's housekeeping, once in a while.
+func (l *Log) tend() {
+	if l.latched.Load() != nil {
+		return
+	}
+	l.provide()
+	if l.sinceCheckpoint > checkpointBytes {
+		l.keep(l.checkpoint())
+	}
+	l.collect(nil)
+}
+
+// keep handles a checkpoint's error: without it recovery takes longer, but
+// nothing is lost; an error of the medium latches all the same.
+func (l *Log) keep(err error) {
+	switch {
+	case err == nil:
+	case isFull(err) || isExhausted(err):
+		l.log.Warn("checkpoint put off", "dir", l.dir, "error", err)
+	default:
+		l.latch(err)
+	}
+}
+
+// Ready implements channel.Log.
+func (l *Log) Ready() error {
+	if cause := l.latched.Load(); cause != nil {
+		return fmt.Errorf("log in %s has stopped after an error and must be opened again: %w", l.dir, *cause)
+	}
+	if l.closing.Load() {
+		return channel.ErrClosed
+	}
+	if l.full.Load() {
+		return fmt.Errorf("log in %s: %w", l.dir, channel.ErrQuota)
+	}
+	return nil
+}
+
+// close ends what Run began. Committer only.
+func (l *Log) close() error {
+	l.qmu.Lock()
+	l.closing.Store(true) // under the queue's lock: nothing is queued from here on
+	l.qmu.Unlock()
+	l.commitQueued()
+	l.commit(nil)
+	l.bear()
+	var err error
+	if l.latched.Load() == nil {
+		if err = l.checkpoint(); err != nil {
+			err = fmt.Errorf("close log: %w", err)
+		}
+	}
+	return errors.Join(err, l.closeFiles())
+}
+
+// closeFiles lets go of everything.
+func (l *Log) closeFiles() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for _, s := range l.streams {
+		s.signal()
+	}
+	var errs []error
+	if l.active != nil {
+		l.active.refs--
+		if l.active.refs == 0 && l.active.file != nil {
+			errs = append(errs, l.active.file.Close())
+			l.active.file = nil
+		}
+	}
+	for _, s := range l.open {
+		if s.refs == 0 {
+			s.close()
+		}
+	}
+	if l.spare != nil {
+		errs = append(errs, l.spare.Close(), l.fs.Remove(filepath.Join(l.dir, spareName)))
+		l.spare = nil
+	}
+	return errors.Join(append(errs, l.lock.Close())...)
+}

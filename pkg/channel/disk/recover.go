@@ -1,0 +1,469 @@
+package disk
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// stored is what a directory holds.
+type stored struct {
+	segments, checkpoints []uint64 // ascending
+	temps                 []string
+}
+
+func (l *Log) list() (s stored, err error) {
+	names, err := l.fs.List(l.dir)
+	if err != nil {
+		return s, fmt.Errorf("list %s: %w", l.dir, err)
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".tmp") {
+			s.temps = append(s.temps, name)
+			continue
+		}
+		for suffix, list := range map[string]*[]uint64{segmentSuffix: &s.segments, checkpointSuffix: &s.checkpoints} {
+			if digits, ok := strings.CutSuffix(name, suffix); ok {
+				if n, err := strconv.ParseUint(digits, 10, 64); err == nil {
+					*list = append(*list, n)
+				}
+			}
+		}
+	}
+	slices.Sort(s.segments)
+	slices.Sort(s.checkpoints)
+	return s, nil
+}
+
+// recover brings the log back to its last durable state and makes it ready
+// for the committer. It changes nothing before all is verified.
+func (l *Log) recover() error {
+	if err := l.bound(); err != nil {
+		return err
+	}
+	found, err := l.list()
+	if err != nil {
+		return err
+	}
+	if len(found.checkpoints) == 0 {
+		if err := l.checkUnused(found); err != nil {
+			return err
+		}
+		return l.create(found)
+	}
+	c, err := l.loadCheckpoint(found)
+	if err != nil {
+		return err
+	}
+	l.store = c.store
+	if err := l.loadSealed(c); err != nil {
+		return err
+	}
+	t, err := l.replay(c, found)
+	if err != nil {
+		return err
+	}
+	return l.resume(c, found, t)
+}
+
+// checkUnused refuses a directory whose checkpoints are gone: only a first
+// segment without a single frame may be there, from a start cut short.
+func (l *Log) checkUnused(found stored) error {
+	for _, number := range found.segments {
+		name := segmentName(l.dir, number)
+		lost := &CorruptError{File: name, Reason: "the store has segments but no checkpoint"}
+		if number != 1 {
+			return lost
+		}
+		f, err := l.fs.Open(name)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", name, err)
+		}
+		size, err := f.Size()
+		if err == nil {
+			var from int64
+			from, err = nonZero(f, segmentHeader, size)
+			if err == nil && from < size {
+				err = lost
+			}
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// create makes a new store.
+func (l *Log) create(found stored) error {
+	if err := l.clean(found, nil); err != nil {
+		return err
+	}
+	for _, number := range found.segments {
+		if err := l.fs.Remove(segmentName(l.dir, number)); err != nil {
+			return fmt.Errorf("remove empty segment: %w", err)
+		}
+	}
+	if _, err := rand.Read(l.store[:]); err != nil {
+		return fmt.Errorf("make an id for the store: %w", err)
+	}
+	l.epoch = 1
+	if err := l.prepare(); err != nil {
+		return err
+	}
+	active, err := l.install(1, 0)
+	if err != nil {
+		return err
+	}
+	l.begin(active, segmentHeader)
+	if err := l.checkpoint(); err != nil {
+		return err
+	}
+	return l.openEpoch()
+}
+
+// openEpoch makes this owner's epoch durable, before anything is acknowledged
+// under it. What was recovered gets its witness.
+func (l *Log) openEpoch() error {
+	if !l.fits(frameHeader, 0) {
+		if err := l.roll(); err != nil {
+			return err
+		}
+	}
+	l.frame(frame{kind: kindOpen, time: l.clock()}, nil)
+	l.flush()
+	l.unwitnessed = false
+	if cause := l.latched.Load(); cause != nil {
+		return *cause
+	}
+	l.provide()
+	return nil
+}
+
+// loadCheckpoint takes the newest checkpoint that is good.
+func (l *Log) loadCheckpoint(found stored) (cover, error) {
+	var errs []error
+	for _, sequence := range slices.Backward(found.checkpoints) {
+		name := checkpointName(l.dir, sequence)
+		c, body, err := l.readCheckpoint(name)
+		var newer *VersionError
+		if errors.As(err, &newer) {
+			return c, err
+		}
+		if err == nil {
+			if err = l.decodeState(body); err != nil {
+				return c, &CorruptError{File: name, Reason: err.Error()}
+			}
+			// Never write over a checkpoint that is damaged: it is evidence.
+			l.sequence = found.checkpoints[len(found.checkpoints)-1]
+			if len(errs) > 0 {
+				l.log.Warn("newest checkpoint is damaged: the one before it is used", "dir", l.dir, "error", errors.Join(errs...))
+			}
+			return c, nil
+		}
+		errs = append(errs, err)
+	}
+	return cover{}, errors.Join(errs...)
+}
+
+// loadSealed verifies the footers of the segments that the checkpoint names.
+func (l *Log) loadSealed(c cover) error {
+	for _, want := range c.segments {
+		name := segmentName(l.dir, want.number)
+		f, err := l.fs.Open(name)
+		if isAbsent(err) {
+			return &CorruptError{File: name, Reason: "segment is missing"}
+		}
+		if err != nil {
+			return fmt.Errorf("open segment: %w", err)
+		}
+		g, err := l.loadSegment(name, f, want.number)
+		if err == nil && (g.base != want.base || uint64(g.size) != want.size) {
+			err = &CorruptError{File: name, Offset: g.size, Reason: fmt.Sprintf(
+				"segment of %d bytes from %d is not the one that was sealed with %d from %d", g.size, g.base, want.size, want.base)}
+		}
+		if err == nil {
+			g.entries, err = loadFooter(name, f, g.size, g.number, g.seed)
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+		l.addSealed(g)
+	}
+	return nil
+}
+
+// loadSegment reads a segment's header.
+func (l *Log) loadSegment(name string, f File, number uint64) (*segment, error) {
+	var h [segmentHeader]byte
+	size, err := f.Size()
+	if err != nil {
+		return nil, fmt.Errorf("size of %s: %w", name, err)
+	}
+	if size < segmentHeader {
+		return nil, &CorruptError{File: name, Offset: size, Reason: "file is too short for a segment"}
+	}
+	if _, err := f.ReadAt(h[:], 0); err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	base, store, err := parseSegmentHeader(name, h[:], number)
+	if err != nil {
+		return nil, err
+	}
+	if store != l.store {
+		return nil, &CorruptError{File: name, Reason: "segment belongs to another store"}
+	}
+	return &segment{number: number, base: base, seed: frameSeed(l.store, number), size: size}, nil
+}
+
+// addSealed takes a sealed segment's entries into the state.
+func (l *Log) addSealed(g *segment) {
+	l.segments = append(l.segments, g)
+	l.sealedBytes += g.size
+	for _, e := range g.entries {
+		s := l.streams[e.stream]
+		if s == nil {
+			continue // of a broker that was removed
+		}
+		s.broker.bytes.Add(e.bytes)
+		if e.kind != kindBroker {
+			s.add(g, e)
+		}
+		if e.kind == kindDead {
+			s.broker.deadBytes += e.bytes
+		}
+	}
+}
+
+// torn is the end of the log: where its valid frames end, and whether bytes
+// of a write that was cut short follow.
+type torn struct {
+	file      File
+	from      int64
+	size      int64
+	footer    bool // the segment is sealed, but the next was not begun
+	discarded bool // bytes follow
+}
+
+// replay verifies every frame from the checkpoint's segment on and applies
+// those that the checkpoint does not cover.
+func (l *Log) replay(c cover, found stored) (torn, error) {
+	at, _ := slices.BinarySearch(found.segments, c.active)
+	tail := found.segments[at:]
+	if len(tail) == 0 || tail[0] != c.active {
+		return torn{}, &CorruptError{File: segmentName(l.dir, c.active), Reason: "segment is missing"}
+	}
+	l.epoch = c.epoch
+	for i, number := range tail {
+		if number != c.active+uint64(i) {
+			return torn{}, &CorruptError{File: segmentName(l.dir, c.active+uint64(i)), Reason: "segment is missing"}
+		}
+		last := i == len(tail)-1
+		t, err := l.replaySegment(number, c, last)
+		if err != nil {
+			if t.file != nil {
+				t.file.Close()
+			}
+			return torn{}, err
+		}
+		if last {
+			l.epoch++
+			return t, nil
+		}
+		g := l.active
+		g.entries, err = loadFooter(segmentName(l.dir, number), t.file, g.size, number, g.seed)
+		if err = errors.Join(err, t.file.Close()); err != nil {
+			return torn{}, err
+		}
+		l.retire(t.from)
+	}
+	return torn{}, nil
+}
+
+// replaySegment scans one segment. Only the last one may end in the middle.
+func (l *Log) replaySegment(number uint64, c cover, last bool) (t torn, err error) {
+	name := segmentName(l.dir, number)
+	if t.file, err = l.fs.Open(name); err != nil {
+		return t, fmt.Errorf("open segment: %w", err)
+	}
+	if last {
+		// First the sync, then the reading: what is only in this machine's
+		// memory must not be taken for stored.
+		if err := t.file.Sync(); err != nil {
+			return t, fmt.Errorf("sync %s: %w", name, err)
+		}
+		if err := t.file.Uncache(); err != nil {
+			return t, fmt.Errorf("read %s anew: %w", name, err)
+		}
+	}
+	g, err := l.loadSegment(name, t.file, number)
+	if err != nil {
+		return t, err
+	}
+	if number == c.active && g.base > c.lsn {
+		return t, &CorruptError{File: name, Reason: "segment begins after the checkpoint that names it"}
+	}
+	if prev := l.active; prev != nil && g.base != prev.end() {
+		return t, &CorruptError{File: name, Reason: fmt.Sprintf("segment begins at %d, the one before it ends at %d", g.base, prev.end())}
+	}
+	t.size = g.size
+	l.begin(g, segmentHeader)
+	g.refs = 1
+	sc := scan{log: l, name: name, file: t.file, segment: g, covered: c.lsn}
+	if err := sc.run(); err != nil {
+		return t, err
+	}
+	l.tailOff, t.from, t.footer = sc.end, sc.end, sc.footer
+	if end := g.base + uint64(sc.end); end < c.lsn && number == c.active {
+		return t, sc.damaged(fmt.Sprintf("frames up to %d were durable", int64(c.lsn-g.base)))
+	}
+	if !last {
+		if !sc.footer || sc.end != g.size {
+			return t, sc.damaged("a later segment follows, so this one must be whole")
+		}
+		return t, nil
+	}
+	return t, sc.lookAhead(&t)
+}
+
+// resume makes the recovered log writable: from here on files change.
+func (l *Log) resume(c cover, found stored, t torn) error {
+	l.active.file = t.file
+	if err := l.clean(found, l.keeps(c)); err != nil {
+		return err
+	}
+	if t.discarded { // after clean: it may have to make the room
+		if err := l.saveTorn(t); err != nil {
+			return err
+		}
+	}
+	for _, s := range l.streams {
+		s.assign = s.next
+	}
+	if t.footer {
+		return l.resumeSealed(t)
+	}
+	// Only now is what lies behind the end known to be worth nothing.
+	if t.discarded {
+		if err := t.file.Truncate(t.from); err != nil {
+			return fmt.Errorf("cut torn tail of segment %d: %w", l.active.number, err)
+		}
+	}
+	if size := max(t.size, l.segmentSize); t.discarded || t.size < size {
+		if err := t.file.Allocate(size); err != nil && !isFull(err) {
+			return fmt.Errorf("reserve segment %d: %w", l.active.number, err)
+		}
+		if err := t.file.Sync(); err != nil {
+			return fmt.Errorf("sync segment %d: %w", l.active.number, err)
+		}
+	}
+	return l.openEpoch()
+}
+
+// resumeSealed finishes a roll that was cut short after the footer.
+func (l *Log) resumeSealed(t torn) error {
+	if err := t.file.Truncate(t.from); err != nil {
+		return fmt.Errorf("cut sealed segment %d: %w", l.active.number, err)
+	}
+	if err := t.file.Sync(); err != nil {
+		return fmt.Errorf("sync segment %d: %w", l.active.number, err)
+	}
+	if err := l.prepare(); err != nil {
+		return err
+	}
+	g := l.active
+	var err error
+	g.entries, err = loadFooter(segmentName(l.dir, g.number), t.file, t.from, g.number, g.seed)
+	if err != nil {
+		return err
+	}
+	next, err := l.install(g.number+1, g.base+uint64(t.from))
+	if err != nil {
+		return err
+	}
+	l.retire(t.from)
+	l.begin(next, segmentHeader)
+	if err := l.checkpoint(); err != nil {
+		return err
+	}
+	return l.openEpoch()
+}
+
+// saveTorn copies the bytes of a write that was cut short, for who wants to
+// know what was in them. They were never acknowledged.
+func (l *Log) saveTorn(t torn) error {
+	name := filepath.Join(l.dir, fmt.Sprintf("%016d-%d.torn", l.active.number, t.from))
+	if err := l.fs.Remove(name); err != nil && !isAbsent(err) {
+		return fmt.Errorf("save torn tail: %w", err)
+	}
+	f, err := l.fs.Create(name)
+	if err != nil {
+		return fmt.Errorf("save torn tail: %w", err)
+	}
+	end := t.from
+	b := make([]byte, 1<<20)
+	for at := t.from; at < t.size && err == nil; at += int64(len(b)) {
+		n := min(int64(len(b)), t.size-at)
+		if _, err = t.file.ReadAt(b[:n], at); err != nil {
+			break
+		}
+		if used := len(bytes.TrimRight(b[:n], "\x00")); used > 0 {
+			end = at + int64(used)
+			_, err = f.WriteAt(b[:used], at-t.from)
+		}
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("save torn tail as %s: %w", name, err)
+	}
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return fmt.Errorf("save torn tail: %w", err)
+	}
+	l.torn = end - t.from
+	l.log.Warn("the last write was cut short: its bytes, never acknowledged, are set aside",
+		"file", name, "segment", l.active.number, "offset", t.from, "bytes", l.torn)
+	return nil
+}
+
+// keeps are the segments that are part of the log.
+func (l *Log) keeps(c cover) map[uint64]bool {
+	keep := make(map[uint64]bool)
+	for _, g := range l.segments {
+		keep[g.number] = true
+	}
+	for n := c.active; n <= l.active.number; n++ {
+		keep[n] = true
+	}
+	return keep
+}
+
+// clean removes what an earlier owner left half made or had dropped already.
+func (l *Log) clean(found stored, keep map[uint64]bool) error {
+	for _, name := range found.temps {
+		if err := l.fs.Remove(filepath.Join(l.dir, name)); err != nil {
+			return fmt.Errorf("remove unfinished file: %w", err)
+		}
+	}
+	if keep == nil {
+		return nil
+	}
+	for _, number := range found.segments {
+		if keep[number] {
+			continue
+		}
+		if err := l.fs.Remove(segmentName(l.dir, number)); err != nil {
+			return fmt.Errorf("remove dropped segment %d: %w", number, err)
+		}
+	}
+	return nil
+}

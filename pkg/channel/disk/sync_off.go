@@ -1,0 +1,5 @@
+//go:build unsafe_nosync
+
+package disk
+
+const syncing = false
