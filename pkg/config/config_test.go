@@ -1,0 +1,201 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/penstock-events/penstock/pkg/channel"
+	"github.com/penstock-events/penstock/pkg/deliver"
+	"github.com/penstock-events/penstock/pkg/filter"
+)
+
+func aBroker(name string, d *DeliverySpec) *Object {
+	return &Object{Kind: KindBroker, Namespace: "default", Name: name, UID: channel.UID("b-" + name), Broker: &BrokerSpec{Delivery: d}, File: "f.yaml"}
+}
+
+func aTrigger(name, broker string, d *DeliverySpec) *Object {
+	return &Object{
+		Kind: KindTrigger, Namespace: "default", Name: name, UID: channel.UID("t-" + name), File: "f.yaml",
+		Trigger: &TriggerSpec{Broker: broker, Subscriber: &Destination{URI: "http://localhost:3000/in"}, Delivery: d},
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func only(t *testing.T, s *Snapshot) *Trigger {
+	t.Helper()
+	if len(s.Triggers()) != 1 {
+		t.Fatalf("%d Triggers, want one; problems %v", len(s.Triggers()), s.Problems())
+	}
+	return s.Triggers()[0]
+}
+
+// Knative specification, control plane, DeliverySpec: a Trigger's delivery
+// replaces its Broker's as a block. The dead letter sink alone falls back.
+func TestDeliveryComesFromTheTriggerElseTheBrokerElseTheDefault(t *testing.T) {
+	sink := func(to string) *Destination { return &Destination{URI: to} }
+	broker := &DeliverySpec{
+		Retry: ptr(3), BackoffPolicy: ptr("linear"), BackoffDelay: ptr("PT2S"), Timeout: ptr("PT30S"), Format: ptr("json"), DeadLetterSink: sink("http://broker-sink/"),
+	}
+	fromBroker := deliver.Policy{Retry: 3, Backoff: deliver.Linear, Delay: 2 * time.Second, Timeout: 30 * time.Second}
+	for name, c := range map[string]struct {
+		broker, trigger *DeliverySpec
+		policy          deliver.Policy
+		format, sink    string
+	}{
+		"neither":               {nil, nil, deliver.Policy{Retry: 10, Delay: 200 * time.Millisecond}, "", ""},
+		"the Broker":            {broker, nil, fromBroker, "json", "http://broker-sink/"},
+		"the Trigger":           {nil, &DeliverySpec{Retry: ptr(1), DeadLetterSink: sink("http://own/")}, deliver.Policy{Retry: 1}, "", "http://own/"},
+		"both":                  {broker, &DeliverySpec{Retry: ptr(1), BackoffDelay: ptr("PT1S"), Format: ptr("binary")}, deliver.Policy{Retry: 1, Delay: time.Second}, "binary", "http://broker-sink/"},
+		"both, own sink":        {broker, &DeliverySpec{DeadLetterSink: sink("http://own/")}, deliver.Policy{}, "", "http://own/"},
+		"an empty Trigger's":    {broker, &DeliverySpec{}, deliver.Policy{}, "", "http://broker-sink/"},
+		"a Broker without any":  {&DeliverySpec{}, nil, deliver.Policy{}, "", ""},
+		"Retry-After forbidden": {nil, &DeliverySpec{RetryAfterMax: ptr("PT0S")}, deliver.Policy{RetryAfterMax: deliver.IgnoreRetryAfter}, "", ""},
+		"Retry-After bounded":   {nil, &DeliverySpec{RetryAfterMax: ptr("PT1M")}, deliver.Policy{RetryAfterMax: time.Minute}, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := only(t, Compile([]*Object{aBroker("default", c.broker), aTrigger("a", "default", c.trigger)}, Options{}))
+			if !tr.Ready || tr.Policy != c.policy || tr.Format != c.format || tr.DeadLetterSink != c.sink {
+				t.Errorf("got %+v, want %+v, format %q, sink %q", tr, c.policy, c.format, c.sink)
+			}
+		})
+	}
+}
+
+func TestAnnotationsOfTheTriggerWinOverThoseOfItsBroker(t *testing.T) {
+	b, a, plain := aBroker("default", nil), aTrigger("a", "default", &DeliverySpec{}), aTrigger("b", "default", nil)
+	b.Annotations = map[string]string{AnnotationPrefix + "backoff-max": "5m", AnnotationPrefix + "concurrency": "8"}
+	a.Annotations = map[string]string{AnnotationPrefix + "backoff-max": "PT1M", AnnotationPrefix + "concurrency": "2"}
+	s := Compile([]*Object{b, a, plain}, Options{})
+	for i, want := range []struct {
+		max         time.Duration
+		concurrency int
+	}{{time.Minute, 2}, {5 * time.Minute, 8}} {
+		if tr := s.Triggers()[i]; !tr.Ready || tr.Policy.BackoffMax != want.max || tr.Concurrency != want.concurrency {
+			t.Errorf("got %+v, want %+v", tr, want)
+		}
+	}
+}
+
+func TestTriggerBecomesReadyWhenItsBrokerAppears(t *testing.T) {
+	a := aTrigger("a", "later", nil)
+	before := Compile([]*Object{a}, Options{})
+	if tr := only(t, before); tr.Ready || tr.Reason != ReasonBrokerDoesNotExist || !strings.Contains(tr.Message, "there is no Broker default/later: declare it") {
+		t.Errorf("trigger is %+v", tr)
+	}
+	if len(before.TriggersOf("default", "later")) != 1 {
+		t.Error("it is known as the Trigger of a Broker to come")
+	}
+	after := Compile([]*Object{a, aBroker("later", nil)}, Options{Previous: before})
+	if tr := only(t, after); !tr.Ready || tr.Message != "" {
+		t.Errorf("trigger is %+v", tr)
+	}
+}
+
+func TestBadTriggerHarmsNobodyElseAndNeverMatches(t *testing.T) {
+	bad := aTrigger("bad", "default", nil)
+	bad.Trigger.Filter = filter.Spec{Filters: []filter.Dialect{{CESQL: "1 + 1"}}}
+	odd := aTrigger("odd", "default", nil)
+	odd.Trigger.Subscriber = &Destination{URI: "bad://uri"}
+	s := Compile([]*Object{aBroker("default", nil), bad, odd, aTrigger("good", "default", nil)}, Options{})
+	tr, _ := s.Trigger("default", "bad")
+	if tr.Ready || tr.Filter != nil || tr.Reason != ReasonFilterInvalid {
+		t.Errorf("bad is %+v", tr)
+	}
+	// Knative's conformance tests: this one is ready, and its events end as dead letters.
+	if tr, _ := s.Trigger("default", "odd"); !tr.Ready || tr.Subscriber != "bad://uri" {
+		t.Errorf("odd is %+v", tr)
+	}
+	if tr, _ := s.Trigger("default", "good"); !tr.Ready {
+		t.Errorf("good is %+v", tr)
+	}
+}
+
+func TestUnchangedFilterIsNotCompiledAgain(t *testing.T) {
+	objects := func(typ string) []*Object {
+		a, b := aTrigger("a", "default", nil), aTrigger("b", "default", nil)
+		a.Trigger.Filter.Attributes = map[string]string{"type": "x"}
+		b.Trigger.Filter.Attributes = map[string]string{"type": typ}
+		return []*Object{aBroker("default", nil), a, b}
+	}
+	one := Compile(objects("y"), Options{Generation: 1})
+	two := Compile(objects("z"), Options{Generation: 2, Previous: one})
+	if one.Triggers()[0].Filter != two.Triggers()[0].Filter {
+		t.Error("a did not change")
+	}
+	if one.Triggers()[1].Filter == two.Triggers()[1].Filter {
+		t.Error("b changed")
+	}
+	if two.Generation() != 2 {
+		t.Errorf("generation is %d", two.Generation())
+	}
+}
+
+func TestHeldObjectsStayOutOfTheWayOfLiveOnes(t *testing.T) {
+	gone := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	held, liveAgain := aTrigger("a", "old", nil), aTrigger("a", "default", nil)
+	held.HeldUntil, held.UID = gone, "t-held"
+	broker := aBroker("old", nil)
+	broker.HeldUntil = gone
+	s := Compile([]*Object{held, broker, aBroker("default", nil), liveAgain}, Options{})
+	if tr, _ := s.Trigger("default", "a"); tr.Held || tr.UID != "t-a" {
+		t.Errorf("found %+v", tr)
+	}
+	if tr := s.TriggersOf("default", "old")[0]; !tr.Held || tr.Ready || tr.Reason != ReasonRemoved || !strings.Contains(tr.Message, "2026-01-01T00:00:00Z") {
+		t.Errorf("held is %+v", tr)
+	}
+	if _, ok := s.Broker("default", "old"); ok || len(s.HeldBrokers()) != 1 || len(s.Brokers()) != 1 {
+		t.Error("a held Broker is not found by name")
+	}
+	if len(s.Problems()) != 0 {
+		t.Errorf("problems are %v", s.Problems())
+	}
+}
+
+func TestObjectsBeyondTheLimitAreToldAndLeftOut(t *testing.T) {
+	objects := []*Object{aBroker("default", nil)}
+	for i := range 5 {
+		objects = append(objects, aTrigger(fmt.Sprintf("t%d", i), "default", nil))
+	}
+	s := Compile(objects, Options{Limit: 4})
+	if len(s.Triggers()) != 3 || len(s.Problems()) != 1 || !strings.Contains(s.Problems()[0].Message, "2 objects are ignored") {
+		t.Errorf("%d Triggers, problems %v", len(s.Triggers()), s.Problems())
+	}
+}
+
+func TestNamesAreThoseOfKubernetes(t *testing.T) {
+	long := strings.Repeat("a", 63)
+	for _, ok := range []string{"a", "a-b", "0", "a.b", long} {
+		if err := CheckName("default", ok); err != nil {
+			t.Errorf("%q: %v", ok, err)
+		}
+	}
+	for _, bad := range []string{"", "A", "a_b", "-a", "a-", ".", "..", "a..b", ".a", "a/b", "a b", "ä", long + "a", "a\n"} {
+		if CheckName("default", bad) == nil {
+			t.Errorf("%q is taken for a name", bad)
+		}
+	}
+	for _, bad := range []string{"", "a.b", "..", "A"} {
+		if CheckName(bad, "a") == nil {
+			t.Errorf("%q is taken for a namespace", bad)
+		}
+	}
+}
+
+// A map's order must not show in what people read.
+func TestSameObjectsGiveTheSameSnapshot(t *testing.T) {
+	b := aBroker("b", nil)
+	b.Annotations = map[string]string{}
+	for i := range 20 {
+		b.Annotations[fmt.Sprintf("%sx%d", AnnotationPrefix, i)] = "1"
+	}
+	objects := []*Object{b, aTrigger("t", "c", nil), aBroker("a", nil), aBroker("d", nil)}
+	want := fmt.Sprint(Compile(objects, Options{}).Problems())
+	for range 20 {
+		if got := fmt.Sprint(Compile(objects, Options{}).Problems()); got != want {
+			t.Fatalf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+}
