@@ -1,0 +1,214 @@
+// Package ingress is the front door: producers POST events to
+// /{namespace}/{broker} and get an answer that means what it says. 202: every
+// event of the request is stored, as durably as the broker promises. 4xx,
+// 429, 503 and 507: none is. 500: unknown, and never claimed otherwise.
+//
+// It holds no event and no queue. Whatever a sender can make it hold has a
+// bound with an answer of its own: connections (in all and of one client),
+// header block, body, bodies in flight, nesting, events of a batch, and the
+// time each may take. Nothing of a body is read before method, path, broker,
+// encoding and length have passed. It does not authenticate, does not limit
+// rates, and does not look inside the data.
+//
+// HTTP/1 parsing is net/http's: a message with both Content-Length and
+// Transfer-Encoding is read as chunked, and lines may end in a bare LF. Where
+// a proxy in front shares connections among senders it must normalise both.
+//
+// A Handler may be used by any number of goroutines. Its limits on slow
+// senders need Server, which sets the deadlines that a Handler only extends.
+package ingress
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/penstock-events/penstock/pkg/event"
+	"github.com/penstock-events/penstock/pkg/telemetry"
+)
+
+// Defaults of Options.
+const (
+	DefaultMaxBody       = 1 << 20
+	DefaultMaxBatch      = 1000
+	DefaultMaxInFlight   = 64 << 20
+	DefaultTTL           = 255
+	DefaultBodyTimeout   = 10 * time.Second
+	DefaultAnswerTimeout = 2 * time.Minute
+)
+
+// Options are what a Handler needs and its bounds; a bound of 0 is the default.
+type Options struct {
+	Routes  Routes             // required
+	Metrics *telemetry.Metrics // nil counts for nobody
+	Logger  *slog.Logger       // nil logs nothing
+
+	MaxBody     int64 // bytes of one request's body: 413
+	MaxBatch    int   // events of one request: 400
+	MaxInFlight int64 // bytes of buffers for all bodies being received or stored: 429
+	TTL         int   // passes through brokers that a new event may make; none left: 400
+
+	// BodyTimeout is for each 64 KiB of a body, the first together with the
+	// headers: 408.
+	BodyTimeout time.Duration
+	// AnswerTimeout is from the headers, or the last 64 KiB of the body, to the
+	// end of the answer, storing included. It ends the connection.
+	AnswerTimeout time.Duration
+
+	// AllowOrigin decides which senders get permission in the WebHook
+	// handshake; nil allows every well-formed origin that asks.
+	AllowOrigin func(origin string) bool
+}
+
+// Handler answers producers. Make it with New.
+type Handler struct {
+	routes      Routes
+	metrics     *telemetry.Metrics
+	unknown     *telemetry.Broker
+	log         *slog.Logger
+	logSome     rate.Sometimes
+	decoder     event.Decoder
+	bodies      *bodies
+	allowOrigin func(string) bool
+}
+
+// New returns a Handler. It starts nothing.
+func New(o Options) *Handler {
+	h := &Handler{
+		routes:      o.Routes,
+		metrics:     o.Metrics,
+		log:         o.Logger,
+		logSome:     rate.Sometimes{Interval: time.Second},
+		allowOrigin: o.AllowOrigin,
+	}
+	if h.metrics == nil {
+		h.metrics = telemetry.New(nil)
+	}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	h.unknown = h.metrics.Broker(telemetry.UnknownBroker)
+	h.bodies = newBodies(
+		orDefault(o.MaxBody, DefaultMaxBody),
+		orDefault(o.MaxInFlight, DefaultMaxInFlight),
+		orDefault(o.BodyTimeout, DefaultBodyTimeout),
+		orDefault(o.AnswerTimeout, DefaultAnswerTimeout),
+		h.metrics.BodyBytes)
+	h.decoder = event.Decoder{
+		MaxBatch: orDefault(o.MaxBatch, DefaultMaxBatch),
+		Stamp:    newStamp(orDefault(o.TTL, DefaultTTL)).apply,
+	}
+	return h
+}
+
+func orDefault[T int | int64 | time.Duration](v, otherwise T) T {
+	if v == 0 {
+		return otherwise
+	}
+	return v
+}
+
+// ServeHTTP answers one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header()["Allow"] = allow
+	switch r.Method {
+	case http.MethodPost:
+		h.post(w, r)
+	case http.MethodOptions:
+		h.handshake(w, r)
+	default:
+		h.refuse(w, h.unknown, answer{code: http.StatusMethodNotAllowed,
+			reason: "events are sent with POST", close: r.ContentLength != 0})
+	}
+}
+
+// allow is shared by all answers; net/http does not change it.
+var allow = []string{"POST, OPTIONS"}
+
+func (h *Handler) post(w http.ResponseWriter, r *http.Request) {
+	target, counts, refusal := h.find(r)
+	if refusal.code == 0 {
+		refusal = h.bodies.admit(r)
+	}
+	if refusal.code != 0 {
+		h.refuse(w, counts, refusal)
+		return
+	}
+
+	body, refusal := h.bodies.read(w, r)
+	defer h.bodies.free(&body)
+	if refusal.code != 0 {
+		h.refuse(w, counts, refusal)
+		return
+	}
+
+	dropBadTrace(r.Header)
+	events, _, err := h.decoder.Decode(r.Header, body.bytes)
+	if err != nil {
+		h.refuse(w, counts, malformed(err))
+		return
+	}
+	if len(events) > 0 {
+		start := time.Now()
+		_, err = target.Appender.Append(r.Context(), target.UID, events)
+		refusal = h.appended(err, target)
+		counts.Appended(refusal.codeOr(http.StatusAccepted), time.Since(start))
+		if refusal.code != 0 {
+			refusal.events = len(events)
+			h.refuse(w, counts, refusal)
+			return
+		}
+	}
+	// A batch of no events is a valid message (CloudEvents JSON format, 4):
+	// all of it is stored.
+	if target.Durability != "" {
+		w.Header().Set("Durability", target.Durability)
+	}
+	w.WriteHeader(http.StatusAccepted)
+	counts.Received(http.StatusAccepted, len(events))
+}
+
+// find looks the broker up, without a look at the body.
+func (h *Handler) find(r *http.Request) (Target, *telemetry.Broker, answer) {
+	path := r.URL.EscapedPath()
+	if path == "/" || path == "" {
+		return Target{}, h.unknown, notFound
+	}
+	namespace, name, shape, ok := splitPath(path)
+	if !shape {
+		return Target{}, h.unknown, answer{code: http.StatusBadRequest, reason: "path: want /NAMESPACE/BROKER"}
+	}
+	if !ok {
+		return Target{}, h.unknown, notFound // no broker can have such a name
+	}
+	target, ok := h.routes(namespace, name)
+	if !ok {
+		return Target{}, h.unknown, notFound
+	}
+	counts := h.metrics.Broker(target.Name)
+	if target.Ready != nil {
+		return target, counts, answer{code: http.StatusServiceUnavailable,
+			reason: "broker is not ready: " + target.Ready.Error(), retryAfter: time.Second}
+	}
+	return target, counts, answer{}
+}
+
+// appended turns the channel's answer into ours. An outcome that is not known
+// is the one thing an operator must hear of from here: nobody else knows that
+// a sender was told so.
+func (h *Handler) appended(err error, target Target) answer {
+	if err == nil {
+		return answer{}
+	}
+	a := appendAnswer(err)
+	if a.code == http.StatusInternalServerError {
+		h.logSome.Do(func() {
+			h.log.LogAttrs(context.Background(), slog.LevelError, "append with unknown outcome",
+				slog.String(telemetry.KeyBroker, target.Name), slog.Any(telemetry.KeyError, err))
+		})
+	}
+	return a
+}
