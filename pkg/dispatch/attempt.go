@@ -1,0 +1,195 @@
+package dispatch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/penstock-events/penstock/pkg/channel"
+	"github.com/penstock-events/penstock/pkg/deliver"
+	"github.com/penstock-events/penstock/pkg/event"
+	"github.com/penstock-events/penstock/pkg/telemetry"
+)
+
+// laneConf is how a lane delivers: the part of a Trigger that is always the
+// current one, whatever the event's age.
+type laneConf struct {
+	deliverable bool // the trigger is ready and not held
+	subscriber  *deliver.Target
+	sink        *deliver.Target // dead letter sink, nil for none
+	policy      deliver.Policy
+	format      deliver.Format
+	concurrency int
+}
+
+// storeWait is how long a lane waits before it tries again to store what must
+// be stored before an event is settled: its dead letter. The lane's worker is
+// held meanwhile: a broker that cannot store must not run ahead.
+const storeWait = time.Second
+
+// maxToldAnswer is how much of an answer a dead letter sink may be told.
+const maxToldAnswer = 768
+
+// attempt makes one attempt and decides what becomes of the event.
+func (l *lane) attempt(ctx context.Context, it *item) {
+	conf := l.settings()
+	if it.dead {
+		l.attemptSink(ctx, it, &conf)
+		return
+	}
+	answer, err := l.broker.d.opts.Sender.Send(ctx, l.request(it, &conf))
+	if err == nil && len(answer.Replies) > 0 {
+		err = l.broker.reply(ctx, l, it.event, answer.Replies)
+	}
+	if err != nil && ctx.Err() != nil {
+		return // cut short by our own stop: no attempt, it stays pending
+	}
+	it.attempts++
+	l.metrics.Attempt(answer.Duration, answer.Status)
+	if err == nil {
+		l.metrics.Count(telemetry.Delivered, 1)
+		l.metrics.Age(time.Since(it.accepted))
+		l.settle(it)
+		return
+	}
+	l.metrics.Count(telemetry.Failed, 1)
+	if wait, again := conf.policy.Next(it.attempts, err, rand.Float64()); again && !final(err) {
+		l.again(it, time.Now().Add(wait))
+		return
+	}
+	l.bury(ctx, it, &conf, err)
+}
+
+func (l *lane) request(it *item, conf *laneConf) *deliver.Request {
+	return &deliver.Request{
+		Target:  conf.subscriber,
+		Event:   it.event,
+		Format:  conf.format,
+		Timeout: conf.policy.Timeout,
+		Overlay: withoutTTL,
+	}
+}
+
+// bury keeps an event that will not be delivered as a dead letter. Only when
+// it is stored does the event leave the lane, or go on to the sink.
+func (l *lane) bury(ctx context.Context, it *item, conf *laneConf, cause error) {
+	letter := l.letter(it, conf, cause)
+	for {
+		if !l.holds(it) {
+			return // cancelled: nobody is left to look at its dead letter
+		}
+		err := l.broker.log.AppendDead(ctx, []channel.DeadLetter{letter})
+		if err == nil {
+			break
+		}
+		l.broker.d.log.Warn("dead letter cannot be stored yet", "broker", l.broker.name, "trigger", l.name,
+			"id", letter.ID.String(), "err", err)
+		if !wait(l.broker.ctx, retryAfter(err, storeWait)) {
+			return // it stays pending and is tried again after the restart
+		}
+	}
+	l.metrics.Count(telemetry.Dead, 1)
+	l.broker.d.log.Warn("event is dead", "broker", l.broker.name, "trigger", l.name, "id", letter.ID.String(),
+		"attempt", it.attempts, "reason", letter.Reason)
+	it.dead = true
+	if conf.sink == nil {
+		l.settle(it)
+		return
+	}
+	it.attempts, it.failure = 0, failureOf(&letter)
+	l.noteDead(it)
+	l.attemptSink(ctx, it, conf)
+}
+
+// letter says what died and of what.
+func (l *lane) letter(it *item, conf *laneConf, cause error) channel.DeadLetter {
+	failure := deliver.FailureOf(conf.subscriber, cause)
+	return channel.DeadLetter{
+		ID:          l.broker.id(it.shard, it.pos),
+		Trigger:     l.uid,
+		TriggerName: l.name,
+		Accepted:    it.accepted,
+		Died:        time.Now(),
+		Attempts:    it.attempts,
+		Reason:      failure.Reason,
+		Code:        failure.Status,
+		Destination: failure.Destination,
+		Answer:      failure.Body,
+		Event:       it.event,
+	}
+}
+
+// failureOf is what the dead letter sink is told, with no more of the answer
+// than it can be told: many may wait for a sink that is down.
+func failureOf(letter *channel.DeadLetter) *deliver.Failure {
+	return &deliver.Failure{
+		Destination: letter.Destination,
+		Status:      letter.Code,
+		Reason:      letter.Reason,
+		Body:        bytes.Clone(letter.Answer[:min(len(letter.Answer), maxToldAnswer)]),
+	}
+}
+
+// attemptSink hands a dead event to the dead letter sink by the same retry
+// rules. The broker has its own copy, so a sink that never takes it loses
+// nothing but its own view.
+func (l *lane) attemptSink(ctx context.Context, it *item, conf *laneConf) {
+	if conf.sink == nil {
+		l.settle(it)
+		return
+	}
+	failure := it.failure
+	if failure == nil {
+		// It died before a restart: only the broker's own dead letter knows of what.
+		failure = &deliver.Failure{Destination: conf.subscriber.Destination(), Reason: "see the broker's own dead letter"}
+	}
+	_, err := l.broker.d.opts.Sender.Send(ctx, &deliver.Request{
+		Target:  conf.sink,
+		Event:   it.event,
+		Format:  conf.format,
+		Timeout: conf.policy.Timeout,
+		Overlay: failure.Overlay(),
+	})
+	if err != nil && ctx.Err() != nil {
+		return
+	}
+	it.attempts++
+	if err == nil {
+		l.settle(it)
+		return
+	}
+	if wait, again := conf.policy.Next(it.attempts, err, rand.Float64()); again {
+		l.again(it, time.Now().Add(wait))
+		return
+	}
+	l.metrics.SinkFailed()
+	l.broker.d.log.Warn("dead letter sink does not take the event; the broker keeps it", "broker", l.broker.name,
+		"trigger", l.name, "id", l.broker.id(it.shard, it.pos).String(), "attempt", it.attempts, "err", err)
+	l.settle(it)
+}
+
+// withoutTTL hides the loop counter from subscribers, as Knative's filter does.
+var withoutTTL = &event.Overlay{Hide: []string{event.ExtTTL}}
+
+// wait waits, and reports false if ctx ended first.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// retryAfter is the wait that a refusal asks for, or at least.
+func retryAfter(err error, least time.Duration) time.Duration {
+	var refused *channel.Refused
+	if errors.As(err, &refused) {
+		return max(least, refused.RetryAfter)
+	}
+	return least
+}

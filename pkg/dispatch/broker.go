@@ -1,0 +1,253 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/penstock-events/penstock/pkg/channel"
+	"github.com/penstock-events/penstock/pkg/config"
+	"github.com/penstock-events/penstock/pkg/deliver"
+	"github.com/penstock-events/penstock/pkg/filter"
+)
+
+// broker is one Broker's delivery in this process: a scanner for each shard,
+// a lane for each trigger, and one flush for all of them.
+type broker struct {
+	d        *Dispatcher
+	uid      channel.UID
+	name     string // namespace/name
+	kind     string // of channel
+	log      channel.BrokerLog
+	appender channel.Appender // the log that the broker is part of, for replies
+	shards   []channel.ShardID
+	ctx      context.Context // of the scanners and the flush
+	cancel   context.CancelFunc
+
+	// routing is held for reading while records are matched and for writing
+	// while a change of the trigger set is recorded and put in force, so that no
+	// record after a change is ever matched by the set before it.
+	routing sync.RWMutex
+	tables  []*table // the first decides from the start, each other from its own positions on
+
+	scanned []atomic.Uint64 // by shard: every record below has been offered
+
+	mu      sync.Mutex
+	lanes   map[channel.UID]*lane
+	touches []*lane // lanes with changes for the next flush
+	pulse   chan struct{}
+	saved   []channel.Position      // by shard: scanned as of the last flush
+	flushes sync.Mutex              // SaveProgress is one caller's at a time
+	unsaved []channel.ShardProgress // the log had no room for it
+	started atomic.Bool             // a trigger set is in force and the scanners run
+}
+
+// newBroker takes up where the log says delivery has come to.
+func newBroker(d *Dispatcher, conf *config.Broker, log channel.BrokerLog) (*broker, error) {
+	b := &broker{
+		d: d, uid: conf.UID, name: conf.FullName(), kind: conf.Channel, log: log, appender: d.opts.Logs[conf.Channel], shards: log.Shards(),
+		lanes: make(map[channel.UID]*lane), pulse: make(chan struct{}, 1),
+	}
+	b.scanned = make([]atomic.Uint64, len(b.shards))
+	b.saved = make([]channel.Position, len(b.shards))
+	b.ctx, b.cancel = context.WithCancel(d.scanning)
+	for _, change := range log.Routes() {
+		if err := b.recall(change); err != nil {
+			return nil, err
+		}
+	}
+	for i, shard := range b.shards {
+		progress := log.Progress(shard)
+		b.scanned[i].Store(uint64(progress.Scanned))
+		b.saved[i] = progress.Scanned
+		for _, p := range progress.Lanes {
+			b.lane(p.Trigger, string(p.Trigger)).restore(i, progress.Scanned, p)
+		}
+	}
+	return b, nil
+}
+
+// start begins to scan; the lanes have their settings.
+func (b *broker) start() {
+	for i := range b.shards {
+		b.d.scanners.Go(func() { b.scan(i) })
+	}
+	b.d.scanners.Go(b.flushLoop)
+}
+
+// scan offers each record of one shard to the lanes that want it.
+func (b *broker) scan(shard int) {
+	records := make([]channel.Record, 0, readAhead)
+	var scratch filter.Scratch
+	from := channel.Position(b.scanned[shard].Load())
+	for {
+		batch, next, err := b.log.Read(b.ctx, b.shards[shard], from, records[:0])
+		b.match(shard, batch, &scratch)
+		clear(batch) // let go of the events
+		if next > from {
+			from = next
+			b.scanned[shard].Store(uint64(from))
+			b.beat()
+		}
+		var gap *channel.GapError
+		switch {
+		case err == nil:
+		case errors.As(err, &gap):
+			b.gap(gap)
+		case b.ctx.Err() != nil || errors.Is(err, channel.ErrClosed) || errors.Is(err, channel.ErrNoBroker):
+			return
+		default:
+			b.d.log.Error("channel cannot be read", "broker", b.name, "shard", b.shards[shard], "err", err)
+			if !wait(b.ctx, time.Second) {
+				return
+			}
+		}
+	}
+}
+
+// match offers records, each by the trigger set of its own time.
+func (b *broker) match(shard int, records []channel.Record, scratch *filter.Scratch) {
+	b.routing.RLock()
+	defer b.routing.RUnlock()
+	at := 0
+	for i := range records {
+		r := &records[i]
+		for at+1 < len(b.tables) && b.tables[at+1].from[b.shards[shard]] <= r.Position {
+			at++
+		}
+		if at >= len(b.tables) {
+			continue // no trigger was ever routed
+		}
+		t := b.tables[at]
+		for _, n := range t.index.Match(r.Event, scratch) {
+			t.lanes[n].offer(shard, r)
+		}
+	}
+}
+
+// gap makes a damaged range visible. Its events are not lost in silence:
+// whoever reads the log or watches the counter learns which they were.
+func (b *broker) gap(g *channel.GapError) {
+	b.d.opts.Metrics.Broker(b.name).Gap()
+	b.d.log.Error("events cannot be read", "broker", b.name, "shard", g.Shard, "from", g.From, "to", g.To-1, "err", g.Cause)
+}
+
+// lane finds a trigger's lane or makes it. The caller is newBroker or apply,
+// which nobody runs beside.
+func (b *broker) lane(uid channel.UID, name string) *lane {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.lanes[uid]
+	if l == nil {
+		l = newLane(b, uid, name)
+		b.lanes[uid] = l
+	}
+	return l
+}
+
+func (b *broker) id(shard int, pos channel.Position) channel.ID {
+	return channel.ID{Shard: b.shards[shard], Position: pos}
+}
+
+var formats = map[string]deliver.Format{
+	config.FormatKeep:   deliver.AsReceived,
+	config.FormatBinary: deliver.Binary,
+	config.FormatJSON:   deliver.JSON,
+}
+
+// confOf compiles a Trigger's delivery settings, keeping targets that have
+// not changed.
+func (b *broker) confOf(t *config.Trigger, was laneConf) laneConf {
+	conf := laneConf{
+		deliverable: t.Ready && !t.Held,
+		policy:      t.Policy,
+		format:      formats[t.Format],
+		concurrency: t.Concurrency,
+		subscriber:  was.subscriber,
+		sink:        was.sink,
+	}
+	if conf.concurrency <= 0 {
+		conf.concurrency = b.d.opts.Concurrency
+	}
+	if !conf.deliverable {
+		return conf
+	}
+	if conf.subscriber == nil || conf.subscriber.Destination() != t.Subscriber {
+		conf.subscriber = b.d.opts.Sender.Target(t.Subscriber, deliver.TargetOptions{Namespace: t.Namespace, Reply: true})
+	}
+	switch {
+	case t.DeadLetterSink == "":
+		conf.sink = nil
+	case conf.sink == nil || conf.sink.Destination() != t.DeadLetterSink:
+		conf.sink = b.d.opts.Sender.Target(t.DeadLetterSink, deliver.TargetOptions{Namespace: t.Namespace})
+	}
+	return conf
+}
+
+// apply puts the Broker's triggers in force. removed names those that are
+// gone for good; one that is merely absent is held.
+func (b *broker) apply(ctx context.Context, triggers []*config.Trigger, removed map[channel.UID]bool) error {
+	present := make(map[channel.UID]bool, len(triggers))
+	for _, t := range triggers {
+		present[t.UID] = true
+		l := b.lane(t.UID, t.FullName())
+		l.configure(b.confOf(t, l.settings()))
+	}
+	err := b.route(ctx, triggers, present, removed)
+	b.mu.Lock()
+	var gone, absent []*lane
+	for uid, l := range b.lanes {
+		switch {
+		case removed[uid]:
+			gone = append(gone, l)
+			delete(b.lanes, uid)
+		case !present[uid]:
+			absent = append(absent, l)
+		}
+	}
+	b.mu.Unlock()
+	for _, l := range absent {
+		l.hold()
+	}
+	for _, l := range gone {
+		if n := l.cancel(); n > 0 {
+			b.d.log.Warn("trigger is gone: its pending events are cancelled", "broker", b.name, "trigger", l.name, "events", n)
+		}
+	}
+	// Without a trigger set every record would be passed over.
+	if len(b.tables) > 0 && !b.started.Swap(true) {
+		b.start()
+	}
+	return err
+}
+
+// stopLanes ends the lanes' workers once their attempts have ended.
+func (b *broker) stopLanes() {
+	for _, l := range b.list() {
+		l.stop()
+	}
+}
+
+// remove ends all delivery of a Broker that is gone for good.
+func (b *broker) remove() {
+	b.cancel()
+	for _, l := range b.list() {
+		if n := l.cancel(); n > 0 {
+			b.d.log.Warn("broker is gone: pending events are cancelled", "broker", b.name, "trigger", l.name, "events", n)
+		}
+	}
+	b.d.opts.Metrics.DropBroker(b.name)
+	b.d.log.Info("broker removed", "broker", b.name)
+}
+
+func (b *broker) list() []*lane {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	lanes := make([]*lane, 0, len(b.lanes))
+	for _, l := range b.lanes {
+		lanes = append(lanes, l)
+	}
+	return lanes
+}

@@ -1,0 +1,208 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/penstock-events/penstock/pkg/channel"
+	"github.com/penstock-events/penstock/pkg/config"
+	"github.com/penstock-events/penstock/pkg/deliver"
+	"github.com/penstock-events/penstock/pkg/telemetry"
+)
+
+// Sender makes one attempt. deliver.Client is one.
+type Sender interface {
+	Target(destination string, o deliver.TargetOptions) *deliver.Target
+	Send(ctx context.Context, r *deliver.Request) (deliver.Answer, error)
+}
+
+// Options configure a Dispatcher. Sender, Logs and Metrics are needed.
+type Options struct {
+	Sender  Sender
+	Metrics *telemetry.Metrics
+	Logger  *slog.Logger // nil: slog.Default()
+
+	// Logs are the channels of this process by kind (config.ChannelDisk, ...).
+	Logs map[string]channel.Log
+
+	// Concurrency is how many attempts a lane has in flight at most where its
+	// Trigger does not say; 0 means 64.
+	Concurrency int
+
+	// MaxHeldBytes bounds the events that all lanes together hold in memory
+	// ahead of their workers; 0 means 64 MiB. At the bound lanes note positions
+	// only and read the events again later.
+	MaxHeldBytes int64
+
+	// DrainTimeout is how long a stop waits for attempts in flight before it
+	// cuts them off; 0 means 20 s. An attempt that is cut off is made again
+	// after the restart.
+	DrainTimeout time.Duration
+}
+
+const (
+	// flushEvery is how far progress may lag behind what happened.
+	flushEvery = 100 * time.Millisecond
+
+	// idleWorker is how long a parked worker is kept.
+	idleWorker = 10 * time.Second
+
+	// readAhead is how many records one scan takes at most.
+	readAhead = 256
+)
+
+// Dispatcher delivers the events of all brokers of one process. Apply, Target
+// and the views may be called at any time by any goroutine; Run once.
+type Dispatcher struct {
+	opts Options
+	log  *slog.Logger
+	held atomic.Int64 // bytes of events in all lanes' queues
+
+	attempts context.Context // of all attempts: ends when a stop has waited long enough
+	cutOff   context.CancelFunc
+	scanning context.Context // of all scanners: ends when a stop begins
+	stop     context.CancelFunc
+	scanners sync.WaitGroup
+	workers  sync.WaitGroup
+
+	applying sync.Mutex // one Apply at a time
+	brokers  atomic.Pointer[map[channel.UID]*broker]
+}
+
+// New makes a Dispatcher that does nothing yet.
+func New(o Options) *Dispatcher {
+	if o.Concurrency <= 0 {
+		o.Concurrency = 64
+	}
+	if o.MaxHeldBytes <= 0 {
+		o.MaxHeldBytes = 64 << 20
+	}
+	if o.DrainTimeout <= 0 {
+		o.DrainTimeout = 20 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	d := &Dispatcher{opts: o, log: o.Logger}
+	d.attempts, d.cutOff = context.WithCancel(context.Background())
+	d.scanning, d.stop = context.WithCancel(context.Background())
+	d.brokers.Store(&map[channel.UID]*broker{})
+	return d
+}
+
+// Run delivers until ctx ends. Then it starts no attempt more, waits for those
+// in flight, saves the progress and returns.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	<-ctx.Done()
+	d.applying.Lock() // no Apply from here on: it would start what nobody stops
+	defer d.applying.Unlock()
+	d.stop()
+	d.scanners.Wait()
+	for _, b := range *d.brokers.Load() {
+		b.stopLanes()
+	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		d.workers.Wait()
+	}()
+	limit := time.NewTimer(d.opts.DrainTimeout)
+	defer limit.Stop()
+	select {
+	case <-drained:
+	case <-limit.C:
+		d.cutOff()
+		<-drained
+	}
+	d.cutOff()
+	var errs []error
+	for _, b := range *d.brokers.Load() {
+		errs = append(errs, b.flush(context.WithoutCancel(ctx)))
+	}
+	return errors.Join(errs...)
+}
+
+// Apply puts a snapshot in force: it opens the brokers' logs, records changed
+// trigger sets, gives lanes their new settings, and cancels what was removed.
+// When it returns, every event appended from then on is matched by the new
+// trigger sets. What could not be put in force is in the error; the rest is.
+func (d *Dispatcher) Apply(ctx context.Context, s *config.Snapshot) error {
+	d.applying.Lock()
+	defer d.applying.Unlock()
+	if d.scanning.Err() != nil {
+		return channel.ErrClosed
+	}
+	var errs []error
+	old := *d.brokers.Load()
+	brokers := make(map[channel.UID]*broker, len(old))
+	for uid, b := range old {
+		brokers[uid] = b
+	}
+	removed := make(map[channel.UID]bool)
+	for _, r := range s.Removed() {
+		removed[r.UID] = true
+	}
+
+	for _, conf := range append(append([]*config.Broker(nil), s.Brokers()...), s.HeldBrokers()...) {
+		b := brokers[conf.UID]
+		if b == nil && !conf.Ready && !conf.Held {
+			continue // never ran: there is nothing to keep
+		}
+		b, err := d.open(ctx, conf, b)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("broker %s: %w", conf.FullName(), err))
+			continue
+		}
+		brokers[conf.UID] = b
+		if err := b.apply(ctx, s.TriggersOf(conf.Namespace, conf.Name), removed); err != nil {
+			errs = append(errs, fmt.Errorf("broker %s: %w", conf.FullName(), err))
+		}
+	}
+	for uid, b := range brokers {
+		if removed[uid] {
+			delete(brokers, uid)
+			b.remove()
+		}
+	}
+	d.brokers.Store(&brokers)
+	for uid := range removed {
+		for _, log := range d.opts.Logs {
+			if err := log.Remove(ctx, uid); err != nil {
+				errs = append(errs, fmt.Errorf("remove broker %s: %w", uid, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// open opens a broker's log, and starts its scanners if it is new.
+func (d *Dispatcher) open(ctx context.Context, conf *config.Broker, b *broker) (*broker, error) {
+	log := d.opts.Logs[conf.Channel]
+	if log == nil {
+		return nil, fmt.Errorf("this process has no channel of kind %s", conf.Channel)
+	}
+	opened, err := log.Broker(ctx, conf.Info())
+	if err != nil {
+		return nil, err
+	}
+	if b == nil {
+		return newBroker(d, conf, opened)
+	}
+	return b, nil
+}
+
+// sorted lists the brokers by name.
+func (d *Dispatcher) sorted() []*broker {
+	brokers := make([]*broker, 0, len(*d.brokers.Load()))
+	for _, b := range *d.brokers.Load() {
+		brokers = append(brokers, b)
+	}
+	sort.Slice(brokers, func(i, j int) bool { return brokers[i].name < brokers[j].name })
+	return brokers
+}

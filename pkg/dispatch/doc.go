@@ -1,0 +1,13 @@
+// Package dispatch takes events from the channel to the triggers that want
+// them. It reads each event once, asks the index of its Broker who wants it,
+// and gives every trigger a lane of its own: a bounded window in flight, its
+// own retries, its own backlog. A lane that hangs or fails delays nobody else.
+//
+// The promise: an event that was accepted while a trigger was routed and whose
+// filter matches is offered to that trigger at least once, and leaves the lane
+// only after the subscriber's 2xx and the append of its reply, after its dead
+// letter is stored, or because the trigger is gone. A crash costs duplicates.
+//
+// What it does not do: it makes no HTTP request itself (deliver does), decides
+// no retry (deliver.Policy does) and stores nothing (the channel does).
+package dispatch

@@ -1,0 +1,121 @@
+package dispatch_test
+
+import (
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestASlowTriggerDoesNotDelayAnother(t *testing.T) {
+	inWorld(t, func(w *world) {
+		slow, fast := w.subscribe("slow", hang(time.Hour)), w.subscribe("fast", nil)
+		w.trigger("slow", "", "slow", delivery(0, "", "", timeout("PT2H")))
+		w.trigger("fast", "", "fast")
+		w.run()
+		w.send("order", 1000)
+		w.after(time.Second)
+		if fast.count() != 1000 {
+			t.Errorf("the fast one got %d of 1000 while the other hangs", fast.count())
+		}
+		if s := w.lane("slow"); s.InFlight != 64 || s.Backlog != 1000 {
+			t.Errorf("slow lane: %d in flight, backlog %d; want 64 and 1000", s.InFlight, s.Backlog)
+		}
+		w.after(24 * time.Hour)
+		if slow.count() != 1000 || slow.most != 64 {
+			t.Errorf("the slow one got %d, %d at a time; want 1000, 64", slow.count(), slow.most)
+		}
+	})
+}
+
+func TestConcurrencyIsBounded(t *testing.T) {
+	inWorld(t, func(w *world) {
+		one := w.subscribe("one", hang(time.Second))
+		w.trigger("one", "", "one", annotate("penstock.dev/concurrency", "1"))
+		w.run()
+		w.send("order", 20)
+		w.after(time.Minute)
+		if one.count() != 20 || one.most != 1 {
+			t.Errorf("%d delivered, %d at a time; want 20, 1", one.count(), one.most)
+		}
+	})
+}
+
+func TestTheAttemptTimeoutCoversTheWholeExchange(t *testing.T) {
+	inWorld(t, func(w *world) {
+		drip := w.subscribe("drip", func(n int, _ receipt, rw http.ResponseWriter) {
+			if n > 1 {
+				return
+			}
+			for range 100 { // headers at once, then a byte a second
+				if _, err := rw.Write([]byte("x")); err != nil {
+					return
+				}
+				rw.(http.Flusher).Flush()
+				time.Sleep(time.Second)
+			}
+		})
+		w.trigger("drip", "", "drip", delivery(1, "linear", "PT1S", timeout("PT5S")))
+		w.run()
+		w.send("order", 1)
+		w.after(time.Minute)
+		got := drip.receipts()
+		if len(got) != 2 || got[1].at-got[0].at < 6*time.Second || got[1].at-got[0].at > 7*time.Second {
+			t.Errorf("attempts %v: want the second 5 s timeout plus 1 s backoff after the first", got)
+		}
+	})
+}
+
+// A lane that falls behind keeps positions only, and delivers all the same.
+func TestALaneThatFellBehindCatchesUp(t *testing.T) {
+	inWorld(t, func(w *world) {
+		var up atomic.Bool
+		late := w.subscribe("late", func(_ int, _ receipt, rw http.ResponseWriter) {
+			if !up.Load() {
+				rw.WriteHeader(http.StatusServiceUnavailable)
+			}
+		})
+		w.trigger("late", "", "late", delivery(100, "linear", "PT10S"))
+		w.run()
+		w.send("order", 5000)
+		w.after(5 * time.Second)
+		if s := w.lane("late"); s.Backlog != 5000 || s.Delivered != 0 {
+			t.Fatalf("backlog %d, delivered %d; want 5000, 0", s.Backlog, s.Delivered)
+		}
+		up.Store(true)
+		w.after(5 * time.Minute)
+		seen := map[string]bool{}
+		for _, r := range late.receipts() {
+			seen[r.id] = true
+		}
+		if s := w.lane("late"); len(seen) != 5000 || s.Delivered != 5000 || s.Backlog != 0 || s.Behind {
+			t.Errorf("%d different events, lane %+v; want 5000 delivered, none pending, not behind", len(seen), s)
+		}
+	})
+}
+
+// Many events may wait for their next attempt, but not any number: at the
+// bound the lane starts no new ones, and goes on when some are settled.
+func TestTheNumberOfWaitingEventsIsBounded(t *testing.T) {
+	inWorld(t, func(w *world) {
+		const bound = 1<<16 + 64 // and what was in flight when it was reached
+		var up atomic.Bool
+		late := w.subscribe("late", func(_ int, _ receipt, rw http.ResponseWriter) {
+			if !up.Load() {
+				rw.WriteHeader(http.StatusServiceUnavailable)
+			}
+		})
+		w.trigger("late", "", "late", delivery(1, "linear", "PT1H"), annotate("penstock.dev/backoff-max", "1h"))
+		w.run()
+		w.send("order", 70_000)
+		w.after(time.Minute)
+		if s := w.lane("late"); s.Waiting > bound || s.Waiting < bound-128 || s.Backlog != 70_000 {
+			t.Errorf("%d wait, backlog %d; want about %d and 70000", s.Waiting, s.Backlog, bound)
+		}
+		up.Store(true)
+		w.after(3 * time.Hour)
+		if s := w.lane("late"); s.Delivered != 70_000 || late.count() > 140_000 {
+			t.Errorf("%d delivered in %d attempts, want all 70000", s.Delivered, late.count())
+		}
+	})
+}

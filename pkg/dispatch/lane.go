@@ -1,0 +1,377 @@
+package dispatch
+
+import (
+	"container/heap"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
+
+	"github.com/penstock-events/penstock/pkg/channel"
+	"github.com/penstock-events/penstock/pkg/deliver"
+	"github.com/penstock-events/penstock/pkg/event"
+	"github.com/penstock-events/penstock/pkg/telemetry"
+)
+
+// Bounds of a lane. What happens when one is reached stands beside it.
+const (
+	// readyItems and readyBytes bound the events a lane holds in memory ahead of
+	// its workers. Beyond them it falls behind: it notes positions only and reads
+	// the events again when their turn comes.
+	readyItems = 256
+	readyBytes = 1 << 20
+
+	// maxWaiting bounds the events that wait for their next attempt. At the
+	// bound a lane starts no new event until one of these is settled.
+	maxWaiting = 1 << 16
+
+	// dueAtOnce bounds how many events a lane reads again in one go.
+	dueAtOnce = 64
+)
+
+// item is one event on its way to one trigger.
+type item struct {
+	shard    int // index into the broker's shards
+	pos      channel.Position
+	attempts int              // made so far
+	dead     bool             // the dead letter is stored, the sink has yet to take it
+	failure  *deliver.Failure // what it died of; nil after a restart
+	accepted time.Time
+	event    event.Event
+}
+
+// lane is one trigger's way out of this process: what it has pending, what is
+// ready to go, what waits for another attempt. The mutex is held for queue
+// work only, never across a read of the log or an HTTP call.
+type lane struct {
+	broker  *broker
+	uid     channel.UID
+	name    string // namespace/name
+	metrics *telemetry.Lane
+	ages    ages
+
+	mu       sync.Mutex
+	conf     laneConf
+	shards   []laneShard
+	ready    ring // first attempts
+	due      ring // further attempts whose wait is over: they go first
+	waiting  retryHeap
+	timer    *time.Timer // fires when the first of waiting is due
+	reading  bool        // one worker is reading events again
+	inflight int
+	workers  int
+	parked   []chan struct{} // idle workers, last parked first woken
+	used     time.Time       // when a worker last parked; long ago: workers may go
+	stopped  bool
+	clamped  bool // waits from before the restart have been looked at
+	cleared  bool // the trigger is gone: nothing is pending any more
+
+	dirty atomic.Bool // has changes that SaveProgress has not seen
+}
+
+// laneShard is a lane's state in one shard.
+type laneShard struct {
+	pending roaring64.Bitmap                   // matched and not in a final state
+	added   roaring64.Bitmap                   // became pending since the last flush
+	settled roaring64.Bitmap                   // was pending at the last flush and is no more
+	retried map[channel.Position]channel.Retry // retry state since the last flush
+
+	// taken is the last position that went on to ready or waiting. Pending
+	// positions above it are those the lane has fallen behind on.
+	taken  channel.Position
+	behind bool
+
+	// recovered are positions that wait for a retry since before the restart:
+	// catching up must not take them a second time.
+	recovered roaring64.Bitmap
+
+	// known are positions from before the restart that the scanner is yet to
+	// come by: they are pending, or were settled in the meantime.
+	known roaring64.Bitmap
+}
+
+// ages remembers when each shard's oldest pending event was accepted.
+type ages struct {
+	mu    sync.Mutex
+	known map[int]aged // by shard
+}
+
+type aged struct {
+	pos channel.Position
+	at  time.Time
+}
+
+func newLane(b *broker, uid channel.UID, name string) *lane {
+	l := &lane{broker: b, uid: uid, name: name, shards: make([]laneShard, len(b.shards)), metrics: b.d.opts.Metrics.Lane(b.name, name)}
+	l.timer = time.AfterFunc(time.Hour, l.wake)
+	l.timer.Stop()
+	return l
+}
+
+// restore takes over what the log knows of a shard's progress.
+func (l *lane) restore(shard int, scanned channel.Position, p channel.LaneProgress) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := &l.shards[shard]
+	if p.Added != nil {
+		s.pending.Or(p.Added)
+		s.known.Or(p.Added)
+		s.known.RemoveRange(0, uint64(scanned))
+	}
+	for _, r := range p.Retries {
+		if !s.pending.Contains(uint64(r.Position)) {
+			continue
+		}
+		if r.Dead && r.NotBefore.IsZero() {
+			r.Attempts = 0 // the log marked it: these were the subscriber's, the sink has its own
+		}
+		s.recovered.Add(uint64(r.Position))
+		l.waiting.push(waiting{shard: shard, pos: r.Position, attempts: r.Attempts, dead: r.Dead, due: r.NotBefore})
+	}
+	s.behind = !s.pending.IsEmpty()
+}
+
+// offer makes a matched event pending and, if the lane keeps up, ready.
+// The shard's scanner calls it, in order of position.
+func (l *lane) offer(shard int, r *channel.Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := &l.shards[shard]
+	if l.cleared || s.known.CheckedRemove(uint64(r.Position)) || !s.pending.CheckedAdd(uint64(r.Position)) {
+		return
+	}
+	s.added.Add(uint64(r.Position))
+	l.touch()
+	if s.behind || l.stopped || !l.conf.deliverable || !l.fits(r.Event.Size()) {
+		s.behind = true
+		// What was dead before the restart may lie beyond what was scanned.
+		s.taken = min(s.taken, r.Position-1)
+		return
+	}
+	s.taken = r.Position
+	l.push(&l.ready, item{shard: shard, pos: r.Position, accepted: r.Time, event: r.Event})
+	l.wakeOne()
+}
+
+// fits reports whether one more event of this size may be held in memory.
+func (l *lane) fits(size int) bool {
+	if l.ready.len() == 0 {
+		return true // a lane always moves, whatever others hold
+	}
+	return l.ready.len() < readyItems && l.ready.bytes+size <= readyBytes &&
+		l.broker.d.held.Load()+int64(size) <= l.broker.d.opts.MaxHeldBytes
+}
+
+func (l *lane) push(to *ring, it item) {
+	to.push(it)
+	l.broker.d.held.Add(int64(it.event.Size()))
+}
+
+func (l *lane) pop(from *ring) item {
+	it := from.pop()
+	l.broker.d.held.Add(-int64(it.event.Size()))
+	return it
+}
+
+// settle is the end of an event for this trigger. Callers have made durable
+// whatever must outlive it: the reply, the dead letter.
+func (l *lane) settle(it *item) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settlePosition(it.shard, it.pos, it.dead)
+}
+
+// settlePosition takes a position out of the lane, and out of the log where
+// the log knows of it: by an earlier flush, or (known) by its dead letter.
+func (l *lane) settlePosition(shard int, pos channel.Position, known bool) {
+	s := &l.shards[shard]
+	if !s.pending.CheckedRemove(uint64(pos)) && !known {
+		return
+	}
+	delete(s.retried, pos)
+	// An event that came and went between two flushes never reaches the log.
+	if !s.added.CheckedRemove(uint64(pos)) || known {
+		s.settled.Add(uint64(pos))
+	}
+	l.touch()
+}
+
+// holds reports whether the event is pending still; it is not once the
+// trigger is gone.
+func (l *lane) holds(it *item) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.shards[it.shard].pending.Contains(uint64(it.pos))
+}
+
+// again puts an event back to wait for its next attempt. It holds no slot
+// and no memory but its position while it waits.
+func (l *lane) again(it *item, due time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.shards[it.shard].pending.Contains(uint64(it.pos)) {
+		return // cancelled meanwhile
+	}
+	l.note(it, due)
+	l.waiting.push(waiting{shard: it.shard, pos: it.pos, attempts: it.attempts, dead: it.dead, failure: it.failure, due: due})
+	l.arm()
+}
+
+// note records the retry state for the next flush, so that attempt counts
+// survive a restart.
+func (l *lane) note(it *item, due time.Time) {
+	s := &l.shards[it.shard]
+	if s.retried == nil {
+		s.retried = make(map[channel.Position]channel.Retry)
+	}
+	s.retried[it.pos] = channel.Retry{Position: it.pos, Attempts: it.attempts, NotBefore: due, Dead: it.dead}
+	l.touch()
+}
+
+// noteDead records that what is tried from now on is the sink. The log knows
+// of the death already, but a retry from before it may be saved only now, and
+// would bring the event back to life after a restart.
+func (l *lane) noteDead(it *item) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shards[it.shard].pending.Contains(uint64(it.pos)) {
+		l.note(it, time.Now())
+	}
+}
+
+// arm sets the timer to the first waiting event. The caller holds the mutex.
+func (l *lane) arm() {
+	if l.stopped || !l.conf.deliverable || len(l.waiting) == 0 {
+		l.timer.Stop()
+		return
+	}
+	l.timer.Reset(max(0, time.Until(l.waiting[0].due)))
+}
+
+// settings are the delivery settings in force.
+func (l *lane) settings() laneConf {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.conf
+}
+
+// hold keeps everything pending and delivers nothing until configure says
+// otherwise.
+func (l *lane) hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conf.deliverable = false
+	l.timer.Stop()
+}
+
+// touch puts the lane on the list of the next flush.
+func (l *lane) touch() {
+	if !l.dirty.Swap(true) {
+		l.broker.touched(l)
+	}
+}
+
+// configure puts new subscriber and delivery settings in force for all
+// attempts from now on.
+func (l *lane) configure(conf laneConf) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conf = conf
+	if !l.clamped {
+		l.clamped = true
+		l.clamp(time.Now())
+	}
+	l.arm()
+	for range min(conf.concurrency, l.backlogLocked()) {
+		l.wakeOne()
+	}
+}
+
+// clamp sees to it that a wall clock which jumped while the process was away
+// keeps no event waiting for longer than its policy could.
+func (l *lane) clamp(now time.Time) {
+	latest := now.Add(l.conf.policy.LongestWait())
+	for i := range l.waiting {
+		if l.waiting[i].due.After(latest) {
+			l.waiting[i].due = latest
+		}
+	}
+	heap.Init(&l.waiting)
+}
+
+// cancel ends everything pending because the trigger is gone. Attempts in
+// flight run to their end, which then changes nothing.
+func (l *lane) cancel() (cancelled uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.shards {
+		s := &l.shards[i]
+		cancelled += s.pending.GetCardinality()
+		s.settled.Or(&s.pending)
+		s.pending.Clear()
+		s.added.Clear()
+		s.retried, s.behind = nil, false
+	}
+	for _, queue := range []*ring{&l.ready, &l.due} {
+		for queue.len() > 0 {
+			l.pop(queue)
+		}
+	}
+	l.waiting = nil
+	l.cleared = true
+	l.halt()
+	l.touch()
+	l.metrics.Count(telemetry.Cancelled, cancelled)
+	l.metrics.Close()
+	return cancelled
+}
+
+// stop ends the lane's workers once their attempts have ended.
+func (l *lane) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.halt()
+}
+
+func (l *lane) halt() {
+	l.stopped = true
+	l.timer.Stop()
+	l.release()
+}
+
+// collect takes the changes since the last flush, per shard index.
+func (l *lane) collect(into []channel.ShardProgress) {
+	l.dirty.Store(false)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.shards {
+		s := &l.shards[i]
+		if s.added.IsEmpty() && s.settled.IsEmpty() && len(s.retried) == 0 {
+			continue
+		}
+		change := channel.LaneProgress{Trigger: l.uid}
+		if !s.added.IsEmpty() {
+			change.Added = s.added.Clone()
+			s.added.Clear()
+		}
+		if !s.settled.IsEmpty() {
+			change.Settled = s.settled.Clone()
+			s.settled.Clear()
+		}
+		for _, r := range s.retried {
+			change.Retries = append(change.Retries, r)
+		}
+		s.retried = nil
+		into[i].Lanes = append(into[i].Lanes, change)
+	}
+}
+
+// backlogLocked counts what is pending. The caller holds the mutex.
+func (l *lane) backlogLocked() int {
+	n := 0
+	for i := range l.shards {
+		n += int(l.shards[i].pending.GetCardinality())
+	}
+	return n
+}

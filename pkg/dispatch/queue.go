@@ -1,0 +1,79 @@
+package dispatch
+
+import (
+	"container/heap"
+	"time"
+
+	"github.com/penstock-events/penstock/pkg/channel"
+	"github.com/penstock-events/penstock/pkg/deliver"
+)
+
+// ring is a first-in first-out queue of items that reuses its memory.
+type ring struct {
+	items       []item
+	first, size int
+	bytes       int
+}
+
+func (r *ring) len() int { return r.size }
+
+func (r *ring) push(it item) {
+	if r.size == len(r.items) {
+		grown := make([]item, max(8, 2*len(r.items)))
+		n := copy(grown, r.items[r.first:])
+		copy(grown[n:], r.items[:r.first])
+		r.items, r.first = grown, 0
+	}
+	r.items[(r.first+r.size)%len(r.items)] = it
+	r.size++
+	r.bytes += it.event.Size()
+}
+
+func (r *ring) pop() item {
+	it := r.items[r.first]
+	r.items[r.first] = item{} // let go of the event
+	r.first = (r.first + 1) % len(r.items)
+	r.size--
+	r.bytes -= it.event.Size()
+	return it
+}
+
+// waiting is an event between two attempts.
+type waiting struct {
+	shard    int
+	pos      channel.Position
+	attempts int
+	dead     bool
+	failure  *deliver.Failure // see item
+	due      time.Time
+}
+
+// retryHeap orders waiting events by when they are due.
+type retryHeap []waiting
+
+func (h *retryHeap) push(w waiting) { heap.Push(h, w) }
+
+// popDue takes out the events of one shard that are due, at most limit, and
+// stops at the first that belongs to another shard: one read of the log
+// serves one shard.
+func (h *retryHeap) popDue(now time.Time, limit int) []waiting {
+	var due []waiting
+	for len(*h) > 0 && len(due) < limit && !(*h)[0].due.After(now) {
+		if len(due) > 0 && (*h)[0].shard != due[0].shard {
+			break
+		}
+		due = append(due, heap.Pop(h).(waiting))
+	}
+	return due
+}
+
+func (h retryHeap) Len() int           { return len(h) }
+func (h retryHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h retryHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *retryHeap) Push(x any)        { *h = append(*h, x.(waiting)) }
+func (h *retryHeap) Pop() any {
+	old := *h
+	w := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return w
+}

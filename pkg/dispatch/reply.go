@@ -1,0 +1,58 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/penstock-events/penstock/pkg/channel"
+	"github.com/penstock-events/penstock/pkg/event"
+)
+
+// DefaultTTL is how many passes through a broker an event has that came
+// without a count (Knative's MAX_TTL).
+const DefaultTTL = 255
+
+// errLoop is the end of an event whose reply has no passes left: sending it
+// again would end the same way.
+var errLoop = errors.New("reply: no passes left (knativebrokerttl): triggers answer each other in a loop")
+
+// reply puts a subscriber's replies into the same broker as new events, one
+// pass poorer. It returns nil when they are stored: only then is the event
+// they answer settled (Knative specification, control plane, Event Routing).
+func (b *broker) reply(ctx context.Context, l *lane, original event.Event, replies []event.Event) error {
+	ttl, ok := original.TTL()
+	if !ok {
+		ttl = DefaultTTL
+	}
+	if ttl--; ttl <= 0 {
+		return errLoop
+	}
+	now := time.Now().UTC().Format(time.RFC3339Nano)
+	stored := make([]event.Event, len(replies))
+	for i, reply := range replies {
+		e, err := event.Edit(reply).
+			SetValue(event.ExtTTL, event.Value{Text: strconv.Itoa(ttl), Kind: event.Integer}).
+			Set(event.ExtArrivalTime, now).
+			Build()
+		if err != nil {
+			return fmt.Errorf("reply: %w", err)
+		}
+		stored[i] = e
+	}
+	if _, err := b.appender.Append(ctx, b.uid, stored); err != nil {
+		return fmt.Errorf("store the reply: %w", err)
+	}
+	for range stored {
+		l.metrics.Reply()
+	}
+	return nil
+}
+
+// final reports whether a failure will repeat itself whatever the subscriber
+// does, so that the policy need not be asked.
+func final(err error) bool {
+	return errors.Is(err, errLoop) || errors.Is(err, channel.ErrTooLarge)
+}

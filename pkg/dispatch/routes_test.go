@@ -1,0 +1,161 @@
+package dispatch_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/penstock-events/penstock/pkg/filter"
+)
+
+// An event is matched by the triggers that were in force when it was
+// accepted, not by those in force when it is read.
+func TestAChangedFilterDecidesOverLaterEventsOnly(t *testing.T) {
+	inWorld(t, func(w *world) {
+		sub := w.subscribe("sub", nil)
+		w.trigger("sub", "old", "sub")
+		w.run()
+		old := w.send("old", 300)
+		w.trigger("sub", "new", "sub")
+		w.apply()
+		w.send("old", 5)
+		fresh := w.send("new", 1)
+		w.after(time.Second)
+		want := map[string]bool{fresh[0]: true}
+		for _, id := range old {
+			want[id] = true
+		}
+		for _, r := range sub.receipts() {
+			if !want[r.id] {
+				t.Errorf("got %s, accepted after the filter had changed", r.id)
+			}
+			delete(want, r.id)
+		}
+		if len(want) > 0 {
+			t.Errorf("%d events missing", len(want))
+		}
+	})
+}
+
+func TestANewTriggerGetsWhatComesAfterIt(t *testing.T) {
+	inWorld(t, func(w *world) {
+		sub := w.subscribe("sub", nil)
+		w.run()
+		w.send("order", 50)
+		w.trigger("sub", "", "sub")
+		w.apply()
+		w.send("order", 3)
+		w.after(time.Second)
+		if sub.count() != 3 {
+			t.Errorf("%d events, want the 3 that came after the trigger", sub.count())
+		}
+	})
+}
+
+// The trigger set changes while the dispatcher is away: what was accepted
+// before is still matched by the old set.
+func TestATriggerChangedWhileTheBrokerWasDownIsNoPuzzle(t *testing.T) {
+	inWorld(t, func(w *world) {
+		sub := w.subscribe("sub", nil)
+		w.trigger("sub", "old", "sub")
+		w.run()
+		appender, _ := w.dispatcher.Appender(brokerUID)
+		w.shutdown()
+		for i := range 10 { // accepted, never scanned
+			e := newEvent(t, "while-down-"+string(rune('a'+i)), "old")
+			if _, err := appender.Append(t.Context(), brokerUID, one(e)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.trigger("sub", "new", "sub")
+		w.run()
+		w.send("old", 1)
+		w.send("new", 1)
+		w.after(time.Second)
+		if sub.count() != 11 {
+			t.Errorf("%d events, want 10 of the old type and 1 of the new", sub.count())
+		}
+	})
+}
+
+func TestARemovedTriggerIsCancelledAndCounted(t *testing.T) {
+	inWorld(t, func(w *world) {
+		stuck := w.subscribe("stuck", hang(time.Minute))
+		w.trigger("stuck", "", "stuck")
+		w.run()
+		w.send("order", 200)
+		w.after(time.Second)
+		w.remove("stuck")
+		w.apply()
+		w.send("order", 10)
+		w.after(time.Hour)
+		if stuck.count() != 64 {
+			t.Errorf("%d attempts, want only the 64 that were in flight", stuck.count())
+		}
+		for _, l := range w.dispatcher.Lanes(t.Context()) {
+			t.Errorf("lane %s is still there", l.Trigger)
+		}
+		log, _ := w.dispatcher.Log(brokerUID)
+		for _, shard := range log.Shards() {
+			for _, l := range log.Progress(shard).Lanes {
+				if !l.Added.IsEmpty() {
+					t.Errorf("shard %d: %d events still pending for a trigger that is gone", shard, l.Added.GetCardinality())
+				}
+			}
+		}
+	})
+}
+
+// In its grace a trigger keeps matching and is not delivered to.
+func TestATriggerThatComesBackInItsGraceHasLostNothing(t *testing.T) {
+	inWorld(t, func(w *world) {
+		sub := w.subscribe("sub", nil)
+		w.trigger("sub", "", "sub")
+		w.run()
+		w.objects["sub"].HeldUntil = time.Now().Add(10 * time.Minute)
+		w.apply()
+		w.send("order", 30)
+		w.after(time.Minute)
+		if sub.count() != 0 {
+			t.Errorf("%d events delivered to a held trigger", sub.count())
+		}
+		w.objects["sub"].HeldUntil = time.Time{}
+		w.apply()
+		w.after(time.Second)
+		if sub.count() != 30 {
+			t.Errorf("%d events after it came back, want 30", sub.count())
+		}
+	})
+}
+
+func TestATriggerWithABadFilterGetsNothingAndHarmsNobody(t *testing.T) {
+	inWorld(t, func(w *world) {
+		bad, fine := w.subscribe("bad", nil), w.subscribe("fine", nil)
+		w.trigger("bad", "", "bad")
+		w.objects["bad"].Trigger.Filter = filter.Spec{Filters: []filter.Dialect{{CESQL: "type = "}}}
+		w.trigger("fine", "", "fine")
+		w.run()
+		w.send("order", 5)
+		w.after(time.Second)
+		if bad.count() != 0 || fine.count() != 5 {
+			t.Errorf("bad got %d, fine %d; want 0, 5", bad.count(), fine.count())
+		}
+	})
+}
+
+// Subscriber and delivery settings are the current ones, whatever the event's age.
+func TestAMovedSubscriberGetsWhatIsStillPending(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.subscribe("old", status(503))
+		moved := w.subscribe("new", nil)
+		w.trigger("sub", "", "old", delivery(50, "linear", "PT5S"))
+		w.run()
+		w.send("order", 20)
+		w.after(time.Second)
+		w.trigger("sub", "", "new", delivery(50, "linear", "PT5S"))
+		w.apply()
+		w.after(time.Minute)
+		if moved.count() != 20 {
+			t.Errorf("the new subscriber got %d of 20", moved.count())
+		}
+	})
+}

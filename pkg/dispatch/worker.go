@@ -1,0 +1,253 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/penstock-events/penstock/pkg/channel"
+)
+
+// unreadableWait is how long an event that the log cannot read waits before
+// the lane asks again. It stays pending, and so visible, meanwhile.
+const unreadableWait = 30 * time.Second
+
+// wakeOne lets one more worker look for work: a parked one if there is one, a
+// new one if the lane may have more. The caller holds the mutex.
+func (l *lane) wakeOne() {
+	if n := len(l.parked); n > 0 {
+		w := l.parked[n-1]
+		l.parked = l.parked[:n-1]
+		w <- struct{}{} // has room for one, and a parked worker is sent one only
+		return
+	}
+	if l.stopped || l.workers >= l.conf.concurrency {
+		return // a busy worker looks again when its attempt is over
+	}
+	l.workers++
+	l.broker.d.workers.Go(func() { l.work(l.broker.d.attempts) })
+}
+
+// wake is the timer's call: something waiting is due.
+func (l *lane) wake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wakeOne()
+}
+
+// release sends all parked workers home. The caller holds the mutex.
+func (l *lane) release() {
+	for _, w := range l.parked {
+		close(w)
+	}
+	l.workers -= len(l.parked)
+	l.parked = nil
+}
+
+// releaseIdle sends workers home that nobody has needed since before.
+func (l *lane) releaseIdle(before time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.parked) > 0 && l.used.Before(before) {
+		l.release()
+	}
+}
+
+// work is one worker: it makes attempts until the lane stops or has nothing
+// to do for long.
+func (l *lane) work(ctx context.Context) {
+	woken := make(chan struct{}, 1)
+	for {
+		it, ok := l.next(ctx, woken)
+		if !ok {
+			return
+		}
+		l.attempt(ctx, &it)
+		l.done()
+	}
+}
+
+func (l *lane) done() {
+	l.mu.Lock()
+	l.inflight--
+	l.mu.Unlock()
+}
+
+// next finds the next event to try and counts it in flight. Where there is
+// none it parks; false means that the worker shall end.
+func (l *lane) next(ctx context.Context, woken chan struct{}) (item, bool) {
+	l.mu.Lock()
+	for {
+		switch {
+		case l.stopped || l.workers > l.conf.concurrency:
+			l.workers--
+			if !l.stopped {
+				l.wakeOne() // this one may have been woken for work that it leaves to another
+			}
+			l.mu.Unlock()
+			return item{}, false
+		case !l.conf.deliverable:
+		case l.readDue(ctx):
+			continue
+		case l.due.len() > 0:
+			return l.start(&l.due), true
+		case l.ready.len() > 0 && len(l.waiting) < maxWaiting:
+			return l.start(&l.ready), true
+		case l.catchUp(ctx):
+			continue
+		}
+		l.parked = append(l.parked, woken)
+		l.used = time.Now()
+		l.mu.Unlock()
+		if _, ok := <-woken; !ok {
+			return item{}, false // release has counted this worker out
+		}
+		l.mu.Lock()
+	}
+}
+
+// start takes an event off a queue and counts it in flight. The caller holds
+// the mutex, which is let go.
+func (l *lane) start(from *ring) item {
+	it := l.pop(from)
+	l.inflight++
+	if l.due.len() > 0 || l.ready.len() > 0 || l.lagging() {
+		l.wakeOne()
+	}
+	l.mu.Unlock()
+	return it
+}
+
+// lagging reports whether there are events to read again and nobody reads.
+func (l *lane) lagging() bool {
+	if l.reading {
+		return false
+	}
+	for i := range l.shards {
+		if l.shards[i].behind {
+			return true
+		}
+	}
+	return false
+}
+
+// readDue reads events again whose wait is over. It reports whether anything
+// changed. The caller holds the mutex, which is let go during the read.
+func (l *lane) readDue(ctx context.Context) bool {
+	if l.reading || len(l.waiting) == 0 || l.due.len() >= dueAtOnce {
+		return false
+	}
+	now := time.Now()
+	if l.waiting[0].due.After(now) {
+		l.arm()
+		return false
+	}
+	due := l.waiting.popDue(now, dueAtOnce)
+	items := make([]item, len(due))
+	for i, w := range due {
+		items[i] = item{shard: w.shard, pos: w.pos, attempts: w.attempts, dead: w.dead, failure: w.failure}
+	}
+	l.read(ctx, items, &l.due)
+	l.arm()
+	return true
+}
+
+// catchUp reads the next events that the lane has fallen behind on. It
+// reports whether anything changed. The caller holds the mutex.
+func (l *lane) catchUp(ctx context.Context) bool {
+	if l.reading || len(l.waiting) >= maxWaiting {
+		return false
+	}
+	for shard := range l.shards {
+		s := &l.shards[shard]
+		if !s.behind {
+			continue
+		}
+		var items []item
+		it := s.pending.Iterator()
+		it.AdvanceIfNeeded(uint64(s.taken) + 1)
+		for it.HasNext() && len(items) < readyItems/2 {
+			pos := channel.Position(it.Next())
+			s.taken = pos
+			if !s.recovered.IsEmpty() && s.recovered.Contains(uint64(pos)) {
+				continue
+			}
+			items = append(items, item{shard: shard, pos: pos})
+		}
+		if len(items) == 0 {
+			s.behind = false // caught up: the scanner hands over events again
+			continue
+		}
+		l.read(ctx, items, &l.ready)
+		return true
+	}
+	return false
+}
+
+// read fetches events of one shard from the log and queues them. The mutex is
+// let go meanwhile; reading keeps others from doing the same.
+func (l *lane) read(ctx context.Context, items []item, to *ring) {
+	l.reading = true
+	shard := items[0].shard
+	positions, index := ascending(items)
+	l.mu.Unlock()
+	records, err := l.broker.log.Get(ctx, l.broker.shards[shard], positions, make([]channel.Record, 0, len(positions)))
+	l.mu.Lock()
+	l.reading = false
+
+	missing := index
+	for i := range records {
+		r := &records[i]
+		it, ok := missing[r.Position]
+		if !ok {
+			continue
+		}
+		delete(missing, r.Position)
+		it.accepted, it.event = r.Time, r.Event
+		if l.shards[shard].pending.Contains(uint64(r.Position)) {
+			l.push(to, it)
+		}
+	}
+	if len(missing) > 0 && ctx.Err() == nil {
+		l.unread(shard, missing, err)
+	}
+	for range min(to.len(), l.conf.concurrency) {
+		l.wakeOne()
+	}
+}
+
+// unread deals with events that the log did not give: damaged ones stay
+// pending and are asked for again later; ones the log no longer has were
+// settled by it already and are counted as missing.
+func (l *lane) unread(shard int, missing map[channel.Position]item, err error) {
+	now := time.Now()
+	for pos, it := range missing {
+		if err == nil {
+			l.broker.d.opts.Metrics.Broker(l.broker.name).Gap()
+			l.broker.d.log.Error("pending event is not in the log any more",
+				"broker", l.broker.name, "trigger", l.name, "id", l.broker.id(shard, pos))
+			l.settlePosition(shard, pos, true)
+			continue
+		}
+		l.waiting.push(waiting{shard: shard, pos: pos, attempts: it.attempts, dead: it.dead, failure: it.failure, due: now.Add(unreadableWait)})
+	}
+	var gap *channel.GapError
+	if errors.As(err, &gap) {
+		l.broker.gap(gap)
+	} else if err != nil {
+		l.broker.d.log.Error("pending events cannot be read", "broker", l.broker.name, "trigger", l.name, "err", err)
+	}
+}
+
+// ascending orders the positions for the log and indexes the items by them.
+func ascending(items []item) ([]channel.Position, map[channel.Position]item) {
+	positions := make([]channel.Position, len(items))
+	index := make(map[channel.Position]item, len(items))
+	for i := range items {
+		positions[i] = items[i].pos
+		index[items[i].pos] = items[i]
+	}
+	slices.Sort(positions)
+	return positions, index
+}
