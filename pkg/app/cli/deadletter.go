@@ -1,0 +1,216 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/penstock-events/penstock/pkg/api/v1"
+	"github.com/penstock-events/penstock/pkg/client"
+)
+
+func deadLetterCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "deadletter",
+		Aliases: []string{"deadletters", "dl"},
+		Short:   "Look at events that could not be delivered",
+		Long: `Look at dead letters: events that a Trigger's subscriber did not take within its
+retries. The broker keeps them, whether or not there is a dead letter sink.`,
+		Example: `  penstock deadletter list --trigger default/orders
+  penstock deadletter show orders 0-42`,
+		Args: cobra.NoArgs,
+		RunE: showHelp,
+	}
+	cmd.AddCommand(deadLetterListCommand(), deadLetterShowCommand())
+	return cmd
+}
+
+func deadLetterListCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List dead letters, those that died first on top",
+		Example: `  penstock deadletter list
+  penstock deadletter list --trigger orders --limit 0 -o json`,
+		Args: cobra.NoArgs,
+	}
+	addOutput(cmd, getFormats()...)
+	flags := cmd.Flags()
+	trigger := flags.StringP("trigger", "t", "", "only this Trigger's, as NAMESPACE/NAME or NAME")
+	broker := flags.StringP("broker", "b", "", "only this Broker's, as NAMESPACE/NAME or NAME")
+	limit := flags.Int("limit", 100, "at most so many; 0 for all")
+	completeFlag(cmd, "trigger", completeTriggers)
+	completeFlag(cmd, "broker", completeBrokers)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		format, err := outputFormat(cmd, getFormats()...)
+		if err != nil {
+			return err
+		}
+		if *limit < 0 {
+			return usage("--limit %d: want 0 or more", *limit)
+		}
+		var q client.DeadLetterQuery
+		if *trigger != "" {
+			if q.Trigger, err = qualify("--trigger", *trigger, ""); err != nil {
+				return err
+			}
+		}
+		if *broker != "" {
+			if q.Broker, err = qualify("--broker", *broker, ""); err != nil {
+				return err
+			}
+		}
+		c, err := apiClient(cmd)
+		if err != nil {
+			return err
+		}
+		return listDead(cmd, c, q, format, *limit)
+	}
+	return cmd
+}
+
+// listDead prints page by page, so that a long list needs no long memory;
+// tables get their widths from each page.
+func listDead(cmd *cobra.Command, c *client.Client, q client.DeadLetterQuery, format string, limit int) error {
+	const page = 1000
+	out, notes := cmd.OutOrStdout(), cmd.ErrOrStderr()
+	all := v1.DeadLetterList{Items: []v1.DeadLetter{}}
+	printed := 0
+	for {
+		q.Limit = page
+		if limit > 0 {
+			q.Limit = min(page, limit-printed)
+		}
+		list, err := c.DeadLetters(cmd.Context(), q)
+		if err != nil {
+			return err
+		}
+		switch format {
+		case formatJSON:
+			all.Items, all.Next = append(all.Items, list.Items...), list.Next
+		case formatName:
+			for _, d := range list.Items {
+				fmt.Fprintln(out, clean(d.Trigger)+" "+d.ID)
+			}
+		default:
+			if len(list.Items) > 0 {
+				t := deadTable(list.Items, format == formatWide)
+				if err := t.print(out, printed == 0); err != nil {
+					return err
+				}
+			}
+		}
+		printed += len(list.Items)
+		q.Cursor = list.Next
+		if q.Cursor == "" || (limit > 0 && printed >= limit) {
+			break
+		}
+	}
+	if format == formatJSON {
+		return printJSON(out, all)
+	}
+	if printed == 0 && format != formatName {
+		fmt.Fprintln(notes, "No dead letters found.")
+	}
+	if q.Cursor != "" {
+		fmt.Fprintf(notes, "There are more than these %d; --limit 0 lists all.\n", printed)
+	}
+	return nil
+}
+
+func deadTable(items []v1.DeadLetter, wide bool) table {
+	t := table{header: []string{"ID", "TRIGGER", "DIED", "ATTEMPTS", "CODE", "TYPE", "REASON"}}
+	if wide {
+		t.header = append(t.header, "EVENT", "SOURCE", "SUBJECT", "DESTINATION")
+	}
+	for _, d := range items {
+		row := []cell{text(d.ID), text(d.Trigger), text(d.Died.Local().Format(time.DateTime)),
+			number(d.Attempts), text(codeText(d.Code)), text(d.EventType), text(d.Reason)}
+		if wide {
+			row = append(row, text(d.EventID), text(d.EventSource), text(d.EventSubject), text(d.Destination))
+		}
+		t.add(row...)
+	}
+	return t
+}
+
+// codeText is an HTTP status, or a dash where no answer came.
+func codeText(code int) string {
+	if code == 0 {
+		return "-"
+	}
+	return fmt.Sprint(code)
+}
+
+func deadLetterShowCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "show TRIGGER ID",
+		Short: "Show one dead letter: why it died, and the event",
+		Example: `  penstock deadletter show orders 0-42
+  penstock deadletter show shop/orders 0-42 -o json | jq .event | penstock send -f -`,
+		Args: cobra.ExactArgs(2),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return completeTriggers(cmd, args, typed)
+		},
+	}
+	formats := []string{formatTable, formatJSON}
+	addOutput(cmd, formats...)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		format, err := outputFormat(cmd, formats...)
+		if err != nil {
+			return err
+		}
+		full, err := qualify("TRIGGER", args[0], "")
+		if err != nil {
+			return err
+		}
+		c, err := apiClient(cmd)
+		if err != nil {
+			return err
+		}
+		namespace, name, _ := strings.Cut(full, "/")
+		d, err := c.DeadLetter(cmd.Context(), namespace, name, args[1])
+		if err != nil {
+			return err
+		}
+		if format == formatJSON {
+			return printJSON(cmd.OutOrStdout(), d)
+		}
+		return showLetter(cmd.OutOrStdout(), d)
+	}
+	return cmd
+}
+
+func showLetter(w io.Writer, d v1.DeadLetter) error {
+	answer := d.Answer
+	if len(d.AnswerBase64) > 0 {
+		answer = fmt.Sprintf("%d bytes that are not text; -o json has them", len(d.AnswerBase64))
+	}
+	for _, field := range []struct{ name, value string }{
+		{"ID", d.ID}, {"Trigger", d.Trigger}, {"Broker", d.Broker},
+		{"Accepted", d.Accepted.Local().Format(time.RFC3339)},
+		{"Died", d.Died.Local().Format(time.RFC3339)},
+		{"Attempts", fmt.Sprint(d.Attempts)}, {"Reason", d.Reason}, {"Code", codeText(d.Code)},
+		{"Destination", d.Destination}, {"Answer", answer},
+	} {
+		if field.value != "" {
+			fmt.Fprintf(w, "%-13s%s\n", field.name+":", clean(field.value))
+		}
+	}
+	var event bytes.Buffer
+	if err := json.Indent(&event, d.Event, "", "  "); err != nil {
+		return fmt.Errorf("event of dead letter %s: %w", d.ID, err)
+	}
+	event.WriteByte('\n')
+	if _, err := io.WriteString(w, "Event:\n"); err != nil {
+		return err
+	}
+	return writeJSON(w, event.Bytes())
+}
