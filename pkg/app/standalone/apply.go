@@ -1,0 +1,92 @@
+package standalone
+
+import (
+	"context"
+	"log/slog"
+	"sort"
+	"sync/atomic"
+	"time"
+
+	"github.com/penstock-events/penstock/pkg/channel"
+	"github.com/penstock-events/penstock/pkg/config"
+	"github.com/penstock-events/penstock/pkg/config/file"
+	"github.com/penstock-events/penstock/pkg/dispatch"
+	"github.com/penstock-events/penstock/pkg/telemetry"
+)
+
+// applier puts configurations in force: first in the dispatcher, then in the
+// views, so that ingress never takes an event for a Broker whose triggers are
+// not loaded.
+type applier struct {
+	dispatcher *dispatch.Dispatcher
+	views      *views
+	log        *slog.Logger
+	again      chan struct{}
+}
+
+func (a *applier) put(ctx context.Context, s *config.Snapshot) error {
+	err := a.dispatcher.Apply(ctx, s)
+	a.views.snapshot.Store(s)
+	if err != nil {
+		select {
+		case a.again <- struct{}{}:
+		default:
+		}
+	}
+	return err
+}
+
+// run follows the source until ctx ends. What could not be put in force is
+// tried again until it is, or until something newer comes.
+func (a *applier) run(ctx context.Context, source *file.Source) error {
+	snapshots := make(chan *config.Snapshot)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- source.Run(ctx, func(s *config.Snapshot) {
+			select {
+			case snapshots <- s:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	retry := time.NewTimer(applyAgain)
+	defer retry.Stop()
+	for {
+		var s *config.Snapshot
+		select {
+		case err := <-ended:
+			return err
+		case <-a.again:
+			retry.Reset(applyAgain)
+			continue
+		case <-retry.C:
+			s = a.views.Snapshot()
+		case s = <-snapshots:
+		}
+		if err := a.put(ctx, s); err != nil && ctx.Err() == nil {
+			a.log.Error("configuration is not in force wholly", telemetry.KeyError, err)
+		}
+	}
+}
+
+// readiness answers /readyz: the process accepts events and has storage.
+type readiness struct {
+	logs    map[string]channel.Log
+	serving atomic.Bool
+}
+
+func (r *readiness) set(serving bool) { r.serving.Store(serving) }
+
+func (r *readiness) reasons() []string {
+	var reasons []string
+	if !r.serving.Load() {
+		reasons = append(reasons, "ingress is not serving: the process is starting or stopping")
+	}
+	for kind, log := range r.logs {
+		if err := log.Ready(); err != nil {
+			reasons = append(reasons, kind+" channel: "+err.Error())
+		}
+	}
+	sort.Strings(reasons)
+	return reasons
+}

@@ -1,0 +1,63 @@
+package standalone
+
+import (
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/kelseyhightower/envconfig"
+	"github.com/spf13/pflag"
+)
+
+// Options are the flags of `penstock serve`. Each has an environment variable
+// of the same meaning, prefix PENSTOCK_; a flag that is given wins.
+type Options struct {
+	Files         []string      `envconfig:"FILES"`
+	Data          string        `envconfig:"DATA" default:"./.penstock"`
+	Memory        bool          `envconfig:"MEMORY"`
+	Listen        string        `envconfig:"LISTEN" default:":8080"`
+	APIListen     string        `envconfig:"API_LISTEN" default:"127.0.0.1:8088"`
+	APIHosts      []string      `envconfig:"API_HOSTS"`
+	MetricsListen string        `envconfig:"METRICS_LISTEN" default:":9090"`
+	Resolve       []string      `envconfig:"RESOLVE"`
+	DrainTimeout  time.Duration `envconfig:"DRAIN_TIMEOUT" default:"20s"`
+	LogFormat     string        `envconfig:"LOG_FORMAT" default:"text"`
+	LogLevel      string        `envconfig:"LOG_LEVEL" default:"info"`
+}
+
+// fromEnvironment is what the environment says, or the defaults.
+func fromEnvironment() (Options, error) {
+	var o Options
+	if err := envconfig.Process("PENSTOCK", &o); err != nil {
+		return o, fmt.Errorf("environment: %w", err)
+	}
+	return o, nil
+}
+
+// bind makes the flags, with the environment's values as their defaults.
+func (o *Options) bind(flags *pflag.FlagSet) {
+	flags.StringArrayVarP(&o.Files, "filename", "f", o.Files, "file or folder of Broker and Trigger YAML; may be repeated; reloaded when it changes (PENSTOCK_FILES, separated by commas)")
+	flags.StringVar(&o.Data, "data", o.Data, "folder that events are kept in (PENSTOCK_DATA)")
+	flags.BoolVar(&o.Memory, "memory", o.Memory, "keep events in memory only: a restart forgets them (PENSTOCK_MEMORY)")
+	flags.StringVar(&o.Listen, "listen", o.Listen, "address that events are posted to (PENSTOCK_LISTEN)")
+	flags.StringVar(&o.APIListen, "api-listen", o.APIListen, "address of the API and the probes /healthz and /readyz (PENSTOCK_API_LISTEN)")
+	flags.StringArrayVar(&o.APIHosts, "api-host", o.APIHosts, "host name, beside localhost and IP addresses, that the API is reached by; may be repeated (PENSTOCK_API_HOSTS, separated by commas)")
+	flags.StringVar(&o.MetricsListen, "metrics-listen", o.MetricsListen, "address of /metrics (PENSTOCK_METRICS_LISTEN)")
+	flags.StringArrayVar(&o.Resolve, "resolve", o.Resolve, "URL for a subscriber.ref, as kind/name=URL; may be repeated (PENSTOCK_RESOLVE, separated by commas)")
+	flags.DurationVar(&o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long a stop waits for what is in flight (PENSTOCK_DRAIN_TIMEOUT)")
+	flags.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json (PENSTOCK_LOG_FORMAT)")
+	flags.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error (PENSTOCK_LOG_LEVEL)")
+}
+
+// reachable is a URL for a listening address that a person on this machine
+// can use.
+func reachable(a net.Addr) string {
+	host, port, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return "http://" + a.String()
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
