@@ -1,0 +1,188 @@
+// Package layers holds the shape of the code to ARCHITECTURE.md: imports go
+// downward only, and each big dependency is imported by the packages named
+// here and by no others.
+package layers
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/penstock-events/penstock"
+
+// layer of each package. A package may import lower layers, and its own
+// children's parent (channel/disk imports channel).
+var layer = map[string]int{
+	"pkg/event":     0,
+	"pkg/telemetry": 0,
+
+	"pkg/channel": 1,
+	"pkg/filter":  1,
+	"pkg/deliver": 1,
+
+	"pkg/config":              2,
+	"pkg/channel/memory":      2,
+	"pkg/channel/disk":        2,
+	"pkg/channel/channeltest": 2,
+
+	"pkg/config/file": 3,
+	"pkg/ingress":     3,
+	"pkg/dispatch":    3,
+	"pkg/api":         3,
+
+	"pkg/api/v1":         0,
+	"pkg/client":         4,
+	"pkg/app/standalone": 5,
+	"pkg/app/cli":        5,
+
+	"cmd/penstock": 6,
+}
+
+// owners are the only packages whose shipped code may import a dependency
+// (the path or anything below it).
+var owners = map[string][]string{
+	"github.com/cloudevents/sdk-go/v2":     {"pkg/event"},
+	"github.com/cloudevents/sdk-go/sql":    {"pkg/filter"},
+	"github.com/prometheus/client_golang":  {"pkg/telemetry", "pkg/app/standalone"},
+	"github.com/antlr":                     {"pkg/filter"},
+	"github.com/fsnotify/fsnotify":         {"pkg/config/file"},
+	"go.yaml.in/yaml":                      {"pkg/config", "pkg/config/file"},
+	"github.com/spf13/cobra":               {"pkg/app/cli", "pkg/app/standalone", "cmd/penstock"},
+	"github.com/kelseyhightower/envconfig": {"pkg/app/standalone", "pkg/app/cli"},
+	"github.com/RoaringBitmap/roaring":     {"pkg/channel", "pkg/channel/memory", "pkg/channel/disk", "pkg/channel/channeltest", "pkg/dispatch"},
+	"golang.org/x/sys":                     {"pkg/channel/disk"},
+	"knative.dev":                          {},
+	"k8s.io":                               {},
+	"sigs.k8s.io":                          {},
+}
+
+type pkg struct {
+	ImportPath string
+	Dir        string
+	GoFiles    []string
+	Imports    []string
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports", "./...")
+	cmd.Dir = filepath.Join("..", "..")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func short(path string) string { return strings.TrimPrefix(path, module+"/") }
+
+// shipped reports whether a package is part of the product rather than of its tests.
+func shipped(path string) bool {
+	return strings.HasPrefix(path, "pkg/") || strings.HasPrefix(path, "cmd/")
+}
+
+func TestImportsGoDownward(t *testing.T) {
+	for _, p := range packages(t) {
+		from := short(p.ImportPath)
+		if !shipped(from) {
+			continue
+		}
+		own, ok := layer[from]
+		if !ok {
+			t.Errorf("%s has no layer: give it one here and in ARCHITECTURE.md", from)
+			continue
+		}
+		for _, imported := range p.Imports {
+			if !strings.HasPrefix(imported, module+"/") {
+				continue
+			}
+			to := short(imported)
+			if !shipped(to) {
+				t.Errorf("%s imports %s, which is for tests", from, to)
+				continue
+			}
+			if layer[to] >= own && !strings.HasPrefix(from, to+"/") {
+				t.Errorf("%s (layer %d) imports %s (layer %d): imports go downward", from, own, to, layer[to])
+			}
+		}
+	}
+}
+
+func TestBigDependenciesHaveOwners(t *testing.T) {
+	for _, p := range packages(t) {
+		from := short(p.ImportPath)
+		if !shipped(from) {
+			continue
+		}
+		for _, imported := range p.Imports {
+			for dependency, allowed := range owners {
+				if imported != dependency && !strings.HasPrefix(imported, dependency+"/") {
+					continue
+				}
+				if !contains(allowed, from) {
+					t.Errorf("%s imports %s: only %v may", from, imported, allowed)
+				}
+			}
+		}
+	}
+}
+
+func TestTheBinaryLinksNoKubernetes(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "./cmd/penstock")
+	cmd.Dir = filepath.Join("..", "..")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		for _, foreign := range []string{"k8s.io/", "knative.dev/", "sigs.k8s.io/"} {
+			if strings.HasPrefix(line, foreign) {
+				t.Errorf("cmd/penstock links %s", strings.TrimSpace(line))
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItPromises(t *testing.T) {
+	for _, p := range packages(t) {
+		var docs []string
+		for _, name := range p.GoFiles {
+			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.PackageClauseOnly|parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Doc != nil {
+				docs = append(docs, name)
+			}
+		}
+		if len(p.GoFiles) > 0 && len(docs) != 1 {
+			t.Errorf("%s: %d package comments (%v), want one", short(p.ImportPath), len(docs), docs)
+		}
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
