@@ -1,0 +1,65 @@
+# `make test` and `make check` need Go (the version in go.mod) and nothing else;
+# the client tests also use Node.js where it is installed.
+
+GO      ?= go
+TOOLS    = $(GO) tool -modfile=hack/tools/go.mod
+FUZZTIME ?= 10s
+
+.PHONY: all build test check fmt vet lint race fuzz bench bench-quick bench-backlog clean help
+
+all: check test
+
+## build: bin/penstock, one static binary
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/penstock ./cmd/penstock
+
+## test: every test, on the real binary, real files, real HTTP (about 4 minutes on 2 cores)
+test:
+	$(GO) test ./...
+
+## check: format, vet, lint, layers and package comments, and the packages under the race detector
+check: fmt vet lint race
+
+fmt:
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "not gofmt'ed:"; echo "$$bad"; exit 1; fi
+
+vet:
+	$(GO) vet ./...
+
+lint:
+	$(TOOLS) staticcheck ./...
+
+race:
+	$(GO) test -race -short ./pkg/... ./test/layers ./test/memhttp
+
+## fuzz: every fuzz target for FUZZTIME each
+fuzz:
+	@hack/fuzz.sh $(FUZZTIME)
+
+NGINX = command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || [ "$$(id -u)" != 0 ] || \
+	{ apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; }
+
+bin/bench: FORCE
+	@$(GO) build -o $@ ./test/bench
+
+## bench: CPU per event beside net/http and nginx in the same run; rewrites docs/performance.md (10 minutes)
+bench: bin/bench
+	@$(NGINX)
+	bin/bench
+
+## bench-quick: the same in 2 minutes, prints only
+bench-quick: bin/bench
+	@$(NGINX)
+	bin/bench -quick
+
+## bench-backlog: memory with 1,000,000 pending events on one dead trigger (5 minutes)
+bench-backlog: bin/bench
+	bin/bench backlog
+
+FORCE:
+
+clean:
+	rm -rf bin
+
+help:
+	@grep -h '^## ' Makefile | sed 's/^## //'
