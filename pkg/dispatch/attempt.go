@@ -99,7 +99,6 @@ func (l *lane) bury(ctx context.Context, it *item, conf *laneConf, cause error) 
 		return
 	}
 	it.attempts, it.failure = 0, failureOf(&letter)
-	l.noteDead(it)
 	l.attemptSink(ctx, it, conf)
 }
 

@@ -19,7 +19,6 @@ type broker struct {
 	d        *Dispatcher
 	uid      channel.UID
 	name     string // namespace/name
-	kind     string // of channel
 	log      channel.BrokerLog
 	appender channel.Appender // the log that the broker is part of, for replies
 	shards   []channel.ShardID
@@ -47,7 +46,7 @@ type broker struct {
 // newBroker takes up where the log says delivery has come to.
 func newBroker(d *Dispatcher, conf *config.Broker, log channel.BrokerLog) (*broker, error) {
 	b := &broker{
-		d: d, uid: conf.UID, name: conf.FullName(), kind: conf.Channel, log: log, appender: d.opts.Logs[conf.Channel], shards: log.Shards(),
+		d: d, uid: conf.UID, name: conf.FullName(), log: log, appender: d.opts.Logs[conf.Channel], shards: log.Shards(),
 		lanes: make(map[channel.UID]*lane), pulse: make(chan struct{}, 1),
 	}
 	b.scanned = make([]atomic.Uint64, len(b.shards))
@@ -211,11 +210,7 @@ func (b *broker) apply(ctx context.Context, triggers []*config.Trigger, removed 
 	for _, l := range absent {
 		l.hold()
 	}
-	for _, l := range gone {
-		if n := l.cancel(); n > 0 {
-			b.d.log.Warn("trigger is gone: its pending events are cancelled", "broker", b.name, "trigger", l.name, "events", n)
-		}
-	}
+	b.cancelLanes(gone, "trigger is gone: its pending events are cancelled")
 	// Without a trigger set every record would be passed over.
 	if len(b.tables) > 0 && !b.started.Swap(true) {
 		b.start()
@@ -233,13 +228,19 @@ func (b *broker) stopLanes() {
 // remove ends all delivery of a Broker that is gone for good.
 func (b *broker) remove() {
 	b.cancel()
-	for _, l := range b.list() {
-		if n := l.cancel(); n > 0 {
-			b.d.log.Warn("broker is gone: pending events are cancelled", "broker", b.name, "trigger", l.name, "events", n)
-		}
-	}
+	b.cancelLanes(b.list(), "broker is gone: pending events are cancelled")
 	b.d.opts.Metrics.DropBroker(b.name)
 	b.d.log.Info("broker removed", "broker", b.name)
+}
+
+// cancelLanes ends all that is pending on lanes that are gone, and says why
+// where that was something.
+func (b *broker) cancelLanes(lanes []*lane, why string) {
+	for _, l := range lanes {
+		if n := l.cancel(); n > 0 {
+			b.d.log.Warn(why, "broker", b.name, "trigger", l.name, "events", n)
+		}
+	}
 }
 
 func (b *broker) list() []*lane {

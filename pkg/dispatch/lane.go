@@ -229,17 +229,6 @@ func (l *lane) note(it *item, due time.Time) {
 	l.touch()
 }
 
-// noteDead records that what is tried from now on is the sink. The log knows
-// of the death already, but a retry from before it may be saved only now, and
-// would bring the event back to life after a restart.
-func (l *lane) noteDead(it *item) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.shards[it.shard].pending.Contains(uint64(it.pos)) {
-		l.note(it, time.Now())
-	}
-}
-
 // arm sets the timer to the first waiting event. The caller holds the mutex.
 func (l *lane) arm() {
 	if l.stopped || !l.conf.deliverable || len(l.waiting) == 0 {
