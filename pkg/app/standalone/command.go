@@ -1,14 +1,9 @@
 package standalone
 
-import (
-	"context"
-	"os/signal"
-	"syscall"
+import "github.com/spf13/cobra"
 
-	"github.com/spf13/cobra"
-)
-
-// Command is `penstock serve`.
+// Command is `penstock serve`. It stops in order when the command's context
+// ends, which is where main puts the signals.
 func Command() *cobra.Command {
 	o, envErr := fromEnvironment()
 	cmd := &cobra.Command{
@@ -38,11 +33,7 @@ exit code 0. A second signal stops it at once.`,
 			if envErr != nil {
 				return &usageError{envErr}
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
-			defer stop()
-			// The first signal drains; with the handler gone the second one kills.
-			context.AfterFunc(ctx, stop)
-			return Run(ctx, o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return Run(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	o.bind(cmd.Flags())
