@@ -57,7 +57,7 @@ func (x *exchange) take(ctx context.Context, cn *conn, resp *http.Response, a *A
 	failure = &Error{
 		Class:       ClassStatus,
 		Status:      resp.StatusCode,
-		RetryAfter:  retryAfter(resp.Header.Get("Retry-After"), time.Now()),
+		RetryAfter:  RetryAfter(resp.Header.Get("Retry-After"), time.Now()),
 		destination: x.request.Target.display,
 		reason:      "status " + strconv.Itoa(resp.StatusCode),
 	}

@@ -10,9 +10,10 @@ import (
 // whatever policy they meet.
 const maxRetryAfter = 365 * 24 * time.Hour
 
-// retryAfter reads the value of a Retry-After header: whole seconds or an HTTP
-// date (RFC 9110, 10.2.3). What is neither, or in the past, is 0.
-func retryAfter(value string, now time.Time) time.Duration {
+// RetryAfter reads the value of a Retry-After header: whole seconds or an HTTP
+// date (RFC 9110, 10.2.3). What is neither, or in the past, is 0,
+// and nothing is more than a year.
+func RetryAfter(value string, now time.Time) time.Duration {
 	if value == "" {
 		return 0
 	}

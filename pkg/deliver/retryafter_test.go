@@ -29,7 +29,7 @@ func TestRetryAfterIsSecondsOrADate(t *testing.T) {
 		" 5":                             0,
 		"soon":                           0,
 	} {
-		if got := retryAfter(value, now); got != want {
+		if got := RetryAfter(value, now); got != want {
 			t.Errorf("%q: got %v, want %v", value, got, want)
 		}
 	}
@@ -41,7 +41,7 @@ func FuzzRetryAfter(f *testing.F) {
 	}
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, value string) {
-		got := retryAfter(value, now)
+		got := RetryAfter(value, now)
 		if got < 0 || got > maxRetryAfter {
 			t.Fatalf("%q: %v", value, got)
 		}

@@ -10,10 +10,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/penstock-events/penstock/pkg/deliver"
 	"github.com/penstock-events/penstock/pkg/event"
 )
 
@@ -132,7 +132,7 @@ func (p *poster) try(ctx context.Context, header http.Header, body []byte) (outc
 	if resp.StatusCode/100 != 2 {
 		out.reason = firstLine(answer)
 	}
-	return out, retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	return out, deliver.RetryAfter(resp.Header.Get("Retry-After"), time.Now())
 }
 
 func (p *poster) encode(header http.Header, events []event.Event) ([]byte, error) {
@@ -160,16 +160,4 @@ func firstLine(answer []byte) string {
 		line = strings.ToValidUTF8(line[:300], "") + "..."
 	}
 	return strings.TrimSpace(line)
-}
-
-// retryAfter reads the header: seconds or a date (RFC 9110, 10.2.3); 0 if
-// there is none that makes sense.
-func retryAfter(value string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return max(0, at.Sub(now))
-	}
-	return 0
 }
