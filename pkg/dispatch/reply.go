@@ -11,10 +11,6 @@ import (
 	"github.com/penstock-events/penstock/pkg/event"
 )
 
-// DefaultTTL is how many passes through a broker an event has that came
-// without a count (Knative's MAX_TTL).
-const DefaultTTL = 255
-
 // errLoop is the end of an event whose reply has no passes left: sending it
 // again would end the same way.
 var errLoop = errors.New("reply: no passes left (knativebrokerttl): triggers answer each other in a loop")
@@ -25,7 +21,7 @@ var errLoop = errors.New("reply: no passes left (knativebrokerttl): triggers ans
 func (b *broker) reply(ctx context.Context, l *lane, original event.Event, replies []event.Event) error {
 	ttl, ok := original.TTL()
 	if !ok {
-		ttl = DefaultTTL
+		ttl = event.DefaultTTL
 	}
 	if ttl--; ttl <= 0 {
 		return errLoop

@@ -52,6 +52,10 @@ const (
 	ExtPartition   = "partitionkey"
 )
 
+// DefaultTTL is how many passes through a broker an event has that comes
+// without a count in ExtTTL (Knative's MAX_TTL).
+const DefaultTTL = 255
+
 // The stored form, version 1, all integers little endian:
 //
 //	0  u8   version

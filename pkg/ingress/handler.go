@@ -33,9 +33,9 @@ import (
 // Defaults of Options.
 const (
 	DefaultMaxBody       = 1 << 20
-	DefaultMaxBatch      = 1000
+	DefaultMaxBatch      = event.DefaultMaxBatch
 	DefaultMaxInFlight   = 64 << 20
-	DefaultTTL           = 255
+	DefaultTTL           = event.DefaultTTL
 	DefaultBodyTimeout   = 10 * time.Second
 	DefaultAnswerTimeout = 2 * time.Minute
 )
