@@ -82,7 +82,7 @@ func (l *Log) Append(ctx context.Context, uid channel.UID, events []event.Event)
 		l.recycle(r)
 		return nil, err
 	}
-	<-r.done
+	l.see(r)
 	ids, err := r.ids, r.err
 	if err != nil {
 		b.bytes.Add(-r.size)
@@ -142,25 +142,43 @@ func (l *Log) stopped() error {
 	return nil
 }
 
-// enqueue hands a request to the committer; false if the queue is full or
-// the log has closed, which refusedQueue tells apart.
+// enqueue hands a request to whoever commits next; false if the queue is full
+// or the log has closed, which refusedQueue tells apart.
 func (l *Log) enqueue(r *request) bool {
 	l.qmu.Lock()
+	defer l.qmu.Unlock()
 	if l.closing.Load() || (r.kind == kindEvent && l.queued > 0 && l.queued+r.size > l.o.QueueBytes) {
-		l.qmu.Unlock()
 		return false
 	}
 	l.queue = append(l.queue, r)
 	l.queued += r.size
-	first := len(l.queue) == 1
-	l.qmu.Unlock()
-	if first {
+	return true
+}
+
+// see waits for the answer to a request that is queued. A caller who is alone
+// commits himself, which saves two changes of goroutine; where several come at
+// once Run does it for all, for then each commit takes more of them.
+func (l *Log) see(r *request) {
+	if l.crowd.Load() && l.running.Load() {
+		l.kickRun()
+		<-r.done
+		return
+	}
+	select {
+	case l.committing <- struct{}{}:
+	default: // whoever commits now sees to the rest
+		<-r.done
+		return
+	}
+	for {
+		l.commit(l.take())
 		select {
-		case l.kick <- struct{}{}:
-		default:
+		case <-r.done:
+			l.yield()
+			return
+		default: // others were first in the queue
 		}
 	}
-	return true
 }
 
 func (l *Log) refusedQueue() error {
@@ -170,11 +188,10 @@ func (l *Log) refusedQueue() error {
 	return l.refused(fmt.Errorf("%w: %d bytes wait to be written", channel.ErrFull, l.o.QueueBytes))
 }
 
-// do queues a request and waits for its answer. Where Run has not been called
-// yet, broker records are committed by the caller itself.
+// do queues a request and waits for its answer. Records of brokers may be
+// written before Run is called.
 func (l *Log) do(ctx context.Context, r *request) error {
-	byCaller := r.kind == kindBroker || r.kind == kindRemoval
-	if byCaller {
+	if r.kind == kindBroker || r.kind == kindRemoval {
 		if err := l.unavailable(); err != nil {
 			return err
 		}
@@ -185,13 +202,7 @@ func (l *Log) do(ctx context.Context, r *request) error {
 	if !l.enqueue(r) {
 		return l.refusedQueue()
 	}
-	if byCaller {
-		for l.waiting() && l.committing.TryLock() {
-			l.commitQueued()
-			l.committing.Unlock()
-		}
-	}
-	<-r.done
+	l.see(r)
 	return r.err
 }
 

@@ -47,6 +47,7 @@ func (l *Log) commitQueued() {
 // commit makes requests durable, with all progress that waits, and answers
 // them. Committer only: the holder of Log.committing.
 func (l *Log) commit(taken []*request) {
+	l.crowd.Store(len(taken) > 1)
 	l.writeLazies()
 	for _, r := range taken {
 		if err := l.room(r); err != nil {
@@ -60,6 +61,9 @@ func (l *Log) commit(taken []*request) {
 	l.flush()
 	if l.spare == nil && !l.full.Load() && l.tailOff > l.segmentSize/2 {
 		l.provide()
+	}
+	if l.unwitnessed {
+		l.watermark.Reset(watermarkAfter)
 	}
 }
 

@@ -93,10 +93,13 @@ type Log struct {
 	qmu    sync.Mutex
 	queue  []*request
 	queued int64         // bytes in queue
-	kick   chan struct{} // queue is no longer empty
+	kick   chan struct{} // for Run: the queue is not empty and nobody sees to it
+	crowd  atomic.Bool   // the last commit had several callers, so the next one is Run's
 
-	// committing makes its holder the committer: Run, or before it Broker.
-	committing      sync.Mutex
+	// committing holds a token while somebody is the committer. A channel and
+	// not a mutex: whoever waits may wait for a slow disk.
+	committing      chan struct{}
+	watermark       *time.Timer // set by commits, waited for by Run
 	spare           File // the next segment's file
 	taken           []*request
 	batch           []*request // in buf
@@ -143,6 +146,7 @@ func Open(dir string, o Options) (*Log, error) {
 	l := &Log{
 		dir: dir, o: o, fs: o.FS, log: o.Logger, segmentSize: o.SegmentSize, maxBytes: o.MaxBytes,
 		started: make(chan struct{}), kick: make(chan struct{}, 1), lazyKick: make(chan struct{}, 1),
+		committing: make(chan struct{}, 1), watermark: idle(),
 		streams: make(map[uint32]*stream), nextStream: 1,
 	}
 	l.brokers.Store(&map[channel.UID]*broker{})
@@ -167,43 +171,53 @@ func (l *Log) Torn() int64 { return l.torn }
 
 // Run implements channel.Log.
 func (l *Log) Run(ctx context.Context) error {
-	l.committing.Lock()
-	defer l.committing.Unlock()
 	l.running.Store(true)
 	close(l.started)
-	watermark, lazy := idle(), idle()
-	defer watermark.Stop()
+	lazy := idle()
+	defer l.watermark.Stop()
 	defer lazy.Stop()
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		select {
-		case <-tick.C: // also under load
-			l.tend()
-		default:
-		}
-		if taken := l.take(); len(taken) > 0 {
-			l.commit(taken)
-			if l.unwitnessed {
-				watermark.Reset(watermarkAfter)
-			}
-			continue
-		}
-		select {
 		case <-ctx.Done():
 		case <-l.kick:
-		case <-watermark.C:
-			l.bear()
+			l.lead(func() { l.commit(l.take()) })
+		case <-l.watermark.C:
+			l.lead(l.bear)
 		case <-l.lazyKick:
 			lazy.Reset(lazyAfter)
 		case <-lazy.C:
-			l.commit(nil)
-			watermark.Reset(watermarkAfter)
+			l.lead(func() { l.commit(nil) })
 		case <-tick.C:
-			l.tend()
+			l.lead(l.tend)
 		}
 	}
+	l.committing <- struct{}{} // for good
 	return l.close()
+}
+
+// lead does work as the committer, once nobody else is.
+func (l *Log) lead(work func()) {
+	l.committing <- struct{}{}
+	work()
+	l.yield()
+}
+
+// yield lets go of the committer's part. Whoever queued a request meanwhile
+// counts on it that somebody commits: that is Run.
+func (l *Log) yield() {
+	<-l.committing
+	if l.waiting() {
+		l.kickRun()
+	}
+}
+
+func (l *Log) kickRun() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
 }
 
 func idle() *time.Timer {
