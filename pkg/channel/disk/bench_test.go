@@ -4,9 +4,7 @@ package disk
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
@@ -22,24 +20,14 @@ import (
 func BenchmarkAppendAgainstPlainFile(b *testing.B) {
 	for _, n := range []int{1, 16, 256} {
 		b.Run(fmt.Sprint("batch=", n), func(b *testing.B) {
-			dir := b.TempDir()
-			r := start(b, dir, Options{})
+			r := start(b, b.TempDir(), Options{})
 			r.broker(channel.BrokerInfo{UID: "b"})
 			e := made(b, "bench", 1024)
 			events := make([]event.Event, n)
 			for i := range events {
 				events[i] = e
 			}
-			plain, err := osFS{}.Create(filepath.Join(dir, "plain"))
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer plain.Close()
-			if err := plain.Allocate(defaultSegmentSize); err != nil {
-				b.Fatal(err)
-			}
-			buf := make([]byte, int64(n)*frameSize(e.Size()))
-			var off int64
+			plain := openPlain(b, n, e)
 			var inLog, inPlain time.Duration
 			b.ReportAllocs()
 			for b.Loop() {
@@ -48,21 +36,9 @@ func BenchmarkAppendAgainstPlainFile(b *testing.B) {
 					b.Fatal(err)
 				}
 				mid := time.Now()
-				if off+int64(len(buf)) > defaultSegmentSize {
-					// Anew, as the log does: to write over blocks that were
-					// written before is cheaper.
-					if err := errors.Join(plain.Truncate(0), plain.Allocate(defaultSegmentSize)); err != nil {
-						b.Fatal(err)
-					}
-					off = 0
-				}
-				if _, err := plain.WriteAt(buf, off); err != nil {
+				if err := plain.append(); err != nil {
 					b.Fatal(err)
 				}
-				if err := plain.Datasync(); err != nil {
-					b.Fatal(err)
-				}
-				off += int64(len(buf))
 				inLog, inPlain = inLog+mid.Sub(begin), inPlain+time.Since(mid)
 			}
 			b.ReportMetric(float64(inPlain)/float64(inLog), "plain/log")

@@ -100,7 +100,7 @@ type Log struct {
 	// not a mutex: whoever waits may wait for a slow disk.
 	committing      chan struct{}
 	watermark       *time.Timer // set by commits, waited for by Run
-	spare           File // the next segment's file
+	spare           File        // the next segment's file
 	taken           []*request
 	batch           []*request // in buf
 	lazied          []lazied   // in buf
