@@ -3,6 +3,7 @@ package disk
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/event"
@@ -170,6 +171,7 @@ func (l *Log) see(r *request) {
 		<-r.done
 		return
 	}
+	defer mustNotPanic()
 	for {
 		l.commit(l.take())
 		select {
@@ -178,6 +180,17 @@ func (l *Log) see(r *request) {
 			return
 		default: // others were first in the queue
 		}
+	}
+}
+
+// mustNotPanic ends the process when the committer has panicked. Callers may
+// recover, as net/http does for its handlers; the log would then go on with
+// half a commit, or hang.
+func mustNotPanic() {
+	if p := recover(); p != nil {
+		stack := debug.Stack()
+		go panic(fmt.Sprintf("commit: %v\n%s", p, stack))
+		select {}
 	}
 }
 
