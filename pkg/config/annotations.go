@@ -31,6 +31,7 @@ type settings struct {
 	maxBytes     int64
 	backoffMax   time.Duration
 	concurrency  int
+	rate         float64
 }
 
 // supported lists the settings there are, by key. On a Broker, backoff-max and
@@ -60,9 +61,13 @@ func supported() []setting {
 			return nil
 		}},
 		{key: "max-bytes", broker: true, read: func(s *settings, value string) (err error) {
-			if s.maxBytes, err = parseBytes(value); err == nil && s.maxBytes == 0 {
+			if s.maxBytes, err = ParseBytes(value); err == nil && s.maxBytes == 0 {
 				err = fmt.Errorf("must be more than nothing: leave it out for the default")
 			}
+			return err
+		}},
+		{key: "rate", broker: true, read: func(s *settings, value string) (err error) {
+			s.rate, err = ParseRate(value)
 			return err
 		}},
 		{key: "retention", broker: true, read: func(s *settings, value string) error {
@@ -75,11 +80,14 @@ func supported() []setting {
 	}
 }
 
-// planned reports whether a key has a meaning that this version does not have yet.
-func planned(key string) bool {
+// planned reports whether a key has a meaning on an object of that kind that
+// this version does not have yet.
+func planned(kind, key string) bool {
 	switch key {
-	case "order", "rate", "paused", "start", "retry-schedule", "dedup-window":
+	case "order", "paused", "start", "retry-schedule", "dedup-window":
 		return true
+	case "rate":
+		return kind == KindTrigger
 	}
 	return false
 }
@@ -110,8 +118,12 @@ func (c *compiler) setting(o *Object, s *settings, field, what, key, value strin
 	all := supported()
 	at := slices.IndexFunc(all, func(k setting) bool { return k.key == key })
 	switch {
-	case at < 0 && planned(key):
-		c.faultAt(o, o.origin(field), ReasonUnsupportedAnnotation, what+" is not supported yet: remove it")
+	case planned(o.Kind, key):
+		where := ""
+		if at >= 0 {
+			where = " on a " + o.Kind
+		}
+		c.faultAt(o, o.origin(field), ReasonUnsupportedAnnotation, what+" is not supported yet"+where+": remove it")
 	case at < 0:
 		known := make([]string, len(all))
 		for i := range all {

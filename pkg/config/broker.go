@@ -27,7 +27,7 @@ func (c *compiler) addBroker(o *Object) {
 	if s.retention != nil {
 		b.Retention, b.RetentionBytes = s.retention.age, s.retention.bytes
 	}
-	b.MaxBytes, b.Concurrency = s.maxBytes, s.concurrency
+	b.MaxBytes, b.Concurrency, b.Rate = s.maxBytes, s.concurrency, s.rate
 	c.brokerChannel(o, b, s)
 	c.brokerConfig(o)
 

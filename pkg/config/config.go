@@ -63,6 +63,7 @@ type Broker struct {
 	MaxBytes       int64         // bound of all the Broker keeps, in bytes; 0: the channel's own bound
 	Delivery       Delivery      // what its Triggers fall back to
 	Concurrency    int           // what its Triggers fall back to; 0: the dispatcher's default
+	Rate           float64       // events a second that ingress accepts; 0: no limit
 
 	Held      bool      // removed from its source: not served, storage kept until HeldUntil
 	HeldUntil time.Time // wall clock; zero unless Held

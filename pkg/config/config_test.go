@@ -79,6 +79,23 @@ func TestAnnotationsOfTheTriggerWinOverThoseOfItsBroker(t *testing.T) {
 	}
 }
 
+func TestRateIsOfTheBrokerAndNotYetOfATrigger(t *testing.T) {
+	b, limited, a := aBroker("default", nil), aBroker("limited", nil), aTrigger("a", "default", nil)
+	b.Settings = map[string]string{"rate": "30/m"}
+	limited.Settings = map[string]string{"rate": "30/m"}
+	limited.Annotations = map[string]string{AnnotationPrefix + "rate": "1000/s"}
+	a.Annotations = map[string]string{AnnotationPrefix + "rate": "10/s"}
+	s := Compile([]*Object{b, limited, aBroker("open", nil), a}, Options{})
+	for i, want := range []float64{0.5, 1000, 0} {
+		if got := s.Brokers()[i]; !got.Ready || got.Rate != want {
+			t.Errorf("broker %s: ready %v, rate %v, want %v", got.Name, got.Ready, got.Rate, want)
+		}
+	}
+	if tr := only(t, s); tr.Ready || tr.Reason != ReasonUnsupportedAnnotation || !strings.HasSuffix(tr.Message, "annotation penstock.dev/rate is not supported yet on a Trigger: remove it") {
+		t.Errorf("trigger is %+v", tr)
+	}
+}
+
 func TestTriggerBecomesReadyWhenItsBrokerAppears(t *testing.T) {
 	a := aTrigger("a", "later", nil)
 	before := Compile([]*Object{a}, Options{})

@@ -69,8 +69,8 @@ var units = [...]struct {
 	{"k", 1e3}, {"M", 1e6}, {"G", 1e9}, {"T", 1e12}, {"P", 1e15}, {"E", 1e18}, {"", 1},
 }
 
-// parseBytes reads a Kubernetes quantity of bytes: 1073741824, 512Mi, 1.5Gi, 10G.
-func parseBytes(s string) (int64, error) {
+// ParseBytes reads a Kubernetes quantity of bytes: 1073741824, 512Mi, 1.5Gi, 10G.
+func ParseBytes(s string) (int64, error) {
 	for _, u := range units {
 		number, ok := strings.CutSuffix(s, u.suffix)
 		if !ok {
@@ -91,6 +91,28 @@ func parseBytes(s string) (int64, error) {
 	return 0, errors.New("want a number of bytes such as 512Mi, 1Gi or 1073741824")
 }
 
+// maxRate bounds what people may write as a number of events.
+const maxRate = 1e9
+
+// ParseRate reads events per time, as the annotation rate and
+// `penstock send --rate` have it: 100, 100/s, 5/m, 2/h. It returns events a
+// second, always more than 0.
+func ParseRate(s string) (float64, error) {
+	number, unit, given := strings.Cut(s, "/")
+	per, known := map[string]float64{"s": 1, "m": 60, "h": 3600}[unit]
+	if !given {
+		per, known = 1, true
+	}
+	n, err := strconv.ParseFloat(number, 64)
+	if err != nil || !known || !(n >= 0 && n <= maxRate) {
+		return 0, errors.New("want a number of events and a unit, as in 100/s, 5/m or 2/h")
+	}
+	if n/per == 0 {
+		return 0, errors.New("must be more than nothing")
+	}
+	return n / per, nil
+}
+
 // retention is how long and how much of the settled events is kept.
 type retention struct {
 	age   time.Duration
@@ -109,7 +131,7 @@ func parseRetention(s string, base retention) (retention, error) {
 		part = strings.TrimSpace(part)
 		if age, err := parseDuration(part); err == nil && part != "0" && !gaveAge {
 			base.age, gaveAge = age, true
-		} else if bytes, err := parseBytes(part); err == nil && !gaveBytes {
+		} else if bytes, err := ParseBytes(part); err == nil && !gaveBytes {
 			base.bytes, gaveBytes = bytes, true
 		} else {
 			return retention{}, errors.New("want a duration, a size, or both, as in 24h or 1Gi or 24h,1Gi")

@@ -37,16 +37,16 @@ func TestDurationsOfAnnotations(t *testing.T) {
 
 func TestBytes(t *testing.T) {
 	for s, want := range map[string]int64{"0": 0, "1": 1, "1024": 1024, "512Mi": 512 << 20, "1.5Gi": 3 << 29, "10G": 10e9, "2k": 2000, "7Ei": 7 << 60} {
-		if got, err := parseBytes(s); err != nil || got != want {
+		if got, err := ParseBytes(s); err != nil || got != want {
 			t.Errorf("%s: %v, %v, want %v", s, got, err, want)
 		}
 	}
 	for _, s := range []string{"", "Mi", "-1", "1e3", "+1", "8Ei", "1 Gi", "1gi", "1.2.3", ".", "NaN", "Inf", "0x10", "1_000"} {
-		if got, err := parseBytes(s); err == nil {
+		if got, err := ParseBytes(s); err == nil {
 			t.Errorf("%q is taken for %v", s, got)
 		}
 	}
-	if got, err := parseBytes("9223372036854775807"); err == nil && got != math.MaxInt64 {
+	if got, err := ParseBytes("9223372036854775807"); err == nil && got != math.MaxInt64 {
 		t.Errorf("the largest number becomes %d", got)
 	}
 }
@@ -68,13 +68,29 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+func TestRate(t *testing.T) {
+	for s, want := range map[string]float64{"100": 100, "1000/s": 1000, "90/m": 1.5, "36/h": 0.01, "0.5/s": 0.5, "1e9": 1e9} {
+		if got, err := ParseRate(s); err != nil || got != want {
+			t.Errorf("%s: %v, %v, want %v", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"", "/s", "0", "0/s", "-1/s", "NaN", "Inf", "1e10", "10/d", "10/S", "10/", "10 /s", "1000/1s", "5e-324/h"} {
+		if got, err := ParseRate(s); err == nil {
+			t.Errorf("%q is taken for %v", s, got)
+		}
+	}
+}
+
 func FuzzQuantities(f *testing.F) {
-	for _, s := range []string{"24h,1Gi", "PT0.2S", "1.5Gi", "7d", "P1Y2M3DT4H5M6S", "9223372036854775807", "0"} {
+	for _, s := range []string{"24h,1Gi", "PT0.2S", "1.5Gi", "7d", "P1Y2M3DT4H5M6S", "9223372036854775807", "0", "5/m"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		if r, err := parseRetention(s, retention{}); err == nil && (r.age < 0 || r.age > maxDuration || r.bytes < 0) {
 			t.Errorf("%q becomes %+v", s, r)
+		}
+		if r, err := ParseRate(s); err == nil && !(r > 0 && r <= maxRate) {
+			t.Errorf("%q becomes %v", s, r)
 		}
 		if d, err := parseISO(s); err == nil && (d < 0 || d > maxDuration) {
 			t.Errorf("%q becomes %v", s, d)

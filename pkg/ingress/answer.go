@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -30,13 +31,29 @@ func (a answer) codeOr(code int) int {
 	return code
 }
 
-// refuse writes the answer and counts it.
+// mayBeStored reports whether the events of a refused request may have been
+// stored all the same.
+func (a answer) mayBeStored() bool { return a.code == http.StatusInternalServerError }
+
+// Values of headers that many answers share; net/http does not change them.
+var (
+	allow     = []string{"POST, OPTIONS"}
+	plainText = []string{"text/plain; charset=utf-8"}
+	noSniff   = []string{"nosniff"}
+	oneSecond = []string{"1"}
+)
+
+// refuse writes the answer and counts it. It is what a flood of events costs,
+// so it allocates nothing where it can do without.
 func (h *Handler) refuse(w http.ResponseWriter, counts *telemetry.Broker, a answer) {
 	header := w.Header()
-	header.Set("Content-Type", "text/plain; charset=utf-8")
-	header.Set("X-Content-Type-Options", "nosniff")
-	if a.retryAfter > 0 {
+	header["Content-Type"] = plainText
+	header["X-Content-Type-Options"] = noSniff
+	switch {
+	case a.retryAfter > time.Second:
 		header.Set("Retry-After", seconds(a.retryAfter))
+	case a.retryAfter > 0:
+		header["Retry-After"] = oneSecond
 	}
 	if a.close {
 		header.Set("Connection", "close")
@@ -44,17 +61,17 @@ func (h *Handler) refuse(w http.ResponseWriter, counts *telemetry.Broker, a answ
 	if a.code == http.StatusUnsupportedMediaType {
 		header.Set("Accept-Encoding", "identity") // RFC 9110, 15.5.16
 	}
-	reason := telemetry.Clean(a.reason) + "\n"
-	header.Set("Content-Length", strconv.Itoa(len(reason)))
 	w.WriteHeader(a.code)
 	// A sender that is gone does not hear the reason; there is nobody to tell.
-	_, _ = w.Write([]byte(reason))
+	// (net/http adds the length: so little is written only when it is all there.)
+	_, _ = io.WriteString(w, telemetry.Clean(a.reason))
+	_, _ = io.WriteString(w, "\n")
 	counts.Received(a.code, max(a.events, 1))
 }
 
-// seconds is a Retry-After value: rounded up, at least 1.
+// seconds is a Retry-After value, rounded up.
 func seconds(d time.Duration) string {
-	return strconv.FormatInt(max(1, int64((d+time.Second-1)/time.Second)), 10)
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }
 
 // Waits for refusals that do not say themselves when to come back. A quota

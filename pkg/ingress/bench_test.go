@@ -23,14 +23,17 @@ func (d *discard) Header() http.Header         { return d.header }
 func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
 func (d *discard) WriteHeader(int)             {}
 
+// WriteString is what net/http's own has, too.
+func (d *discard) WriteString(s string) (int, error) { return len(s), nil }
+
 // again is a body that can be read once for each Reset.
 type again struct{ bytes.Reader }
 
 func (*again) Close() error { return nil }
 
 // handling calls the handler with one event of 1 KiB, as net/http would.
-func handling(t testing.TB) func() {
-	h := ingress.New(ingress.Options{Routes: only(nowhere)})
+func handling(t testing.TB, routes ingress.Routes) func() {
+	h := ingress.New(ingress.Options{Routes: routes})
 	payload := bytes.Repeat([]byte("x"), 1024)
 	body := &again{}
 	r, err := http.NewRequest("POST", "http://x/default/default", body)
@@ -53,18 +56,32 @@ func handling(t testing.TB) func() {
 func TestAcceptingAnEventAllocatesLittle(t *testing.T) {
 	// The event itself, the slice it is handed over in and its time of arrival;
 	// the rest is the lookup of a test's routes.
-	handle := handling(t)
+	handle := handling(t, only(nowhere))
 	handle()
 	if n := testing.AllocsPerRun(200, handle); n > 9 {
 		t.Errorf("%v allocations, want at most 9", n)
 	}
 }
 
+func TestRefusingAnEventOverTheRateAllocatesNothing(t *testing.T) {
+	target, _ := limited(nowhere, 1)("default", "default")
+	handle := handling(t, func(string, string) (ingress.Target, bool) { return target, true })
+	handle()
+	if n := testing.AllocsPerRun(200, handle); n > 0 {
+		t.Errorf("%v allocations, want none", n)
+	}
+}
+
 func BenchmarkHandler(b *testing.B) {
-	handle := handling(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		handle()
+	for name, routes := range map[string]ingress.Routes{"accepted": only(nowhere), "over the rate": limited(nowhere, 1)} {
+		b.Run(name, func(b *testing.B) {
+			handle := handling(b, routes)
+			handle()
+			b.ReportAllocs()
+			for b.Loop() {
+				handle()
+			}
+		})
 	}
 }
 

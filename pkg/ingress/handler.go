@@ -6,9 +6,10 @@
 // It holds no event and no queue. Whatever a sender can make it hold has a
 // bound with an answer of its own: connections (in all and of one client),
 // header block, body, bodies in flight, nesting, events of a batch, and the
-// time each may take. Nothing of a body is read before method, path, broker,
-// encoding and length have passed. It does not authenticate, does not limit
-// rates, and does not look inside the data.
+// time each may take, and a broker may have a bound of events a second. Nothing
+// of a body is read before method, path, broker, encoding, length and rate have
+// passed, but for what net/http throws away to keep the connection (256 KiB at
+// most). It does not authenticate and does not look inside the data.
 //
 // HTTP/1 parsing is net/http's: a message with both Content-Length and
 // Transfer-Encoding is read as chunked, and lines may end in a bare LF. Where
@@ -125,50 +126,63 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// allow is shared by all answers; net/http does not change it.
-var allow = []string{"POST, OPTIONS"}
-
 func (h *Handler) post(w http.ResponseWriter, r *http.Request) {
 	target, counts, refusal := h.find(r)
 	if refusal.code == 0 {
 		refusal = h.bodies.admit(r)
 	}
+	if refusal.code == 0 {
+		refusal = target.Limit.enter()
+	}
 	if refusal.code != 0 {
 		h.refuse(w, counts, refusal)
 		return
 	}
-
-	body, refusal := h.bodies.read(w, r)
-	defer h.bodies.free(&body)
+	events, refusal := h.take(w, r, target, counts)
 	if refusal.code != 0 {
-		h.refuse(w, counts, refusal)
-		return
-	}
-
-	dropBadTrace(r.Header)
-	events, _, err := h.decoder.Decode(r.Header, body.bytes)
-	if err != nil {
-		h.refuse(w, counts, malformed(err))
-		return
-	}
-	if len(events) > 0 {
-		start := time.Now()
-		_, err = target.Appender.Append(r.Context(), target.UID, events)
-		refusal = h.appended(err, target)
-		counts.Appended(refusal.codeOr(http.StatusAccepted), time.Since(start))
-		if refusal.code != 0 {
-			refusal.events = len(events)
-			h.refuse(w, counts, refusal)
-			return
+		if !refusal.mayBeStored() {
+			target.Limit.giveBack(1)
 		}
+		h.refuse(w, counts, refusal)
+		return
 	}
-	// A batch of no events is a valid message (CloudEvents JSON format, 4):
-	// all of it is stored.
 	if target.Durability != "" {
 		w.Header().Set("Durability", target.Durability)
 	}
 	w.WriteHeader(http.StatusAccepted)
-	counts.Received(http.StatusAccepted, len(events))
+	counts.Received(http.StatusAccepted, events)
+}
+
+// take receives a message that has entered, and stores its events. It returns
+// how many there were.
+func (h *Handler) take(w http.ResponseWriter, r *http.Request, target Target, counts *telemetry.Broker) (int, answer) {
+	body, refusal := h.bodies.read(w, r)
+	defer h.bodies.free(&body)
+	if refusal.code != 0 {
+		return 0, refusal
+	}
+	dropBadTrace(r.Header)
+	events, _, err := h.decoder.Decode(r.Header, body.bytes)
+	if err != nil {
+		return 0, malformed(err)
+	}
+	if len(events) == 0 {
+		// A batch of no events is a valid message (CloudEvents JSON format, 4):
+		// all of it is stored.
+		target.Limit.giveBack(1)
+		return 0, answer{}
+	}
+	if refusal = target.Limit.more(len(events) - 1); refusal.code == 0 {
+		start := time.Now()
+		_, err = target.Appender.Append(r.Context(), target.UID, events)
+		refusal = h.appended(err, target)
+		counts.Appended(refusal.codeOr(http.StatusAccepted), time.Since(start))
+		if refusal.code != 0 && !refusal.mayBeStored() {
+			target.Limit.giveBack(len(events) - 1)
+		}
+	}
+	refusal.events = len(events)
+	return len(events), refusal
 }
 
 // find looks the broker up, without a look at the body.
@@ -204,7 +218,7 @@ func (h *Handler) appended(err error, target Target) answer {
 		return answer{}
 	}
 	a := appendAnswer(err)
-	if a.code == http.StatusInternalServerError {
+	if a.mayBeStored() {
 		h.logSome.Do(func() {
 			h.log.LogAttrs(context.Background(), slog.LevelError, "append with unknown outcome",
 				slog.String(telemetry.KeyBroker, target.Name), slog.Any(telemetry.KeyError, err))

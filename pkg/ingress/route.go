@@ -16,6 +16,9 @@ type Target struct {
 	// line for the sender: 503.
 	Ready error
 
+	// Limit bounds the events a second that the broker accepts: 429. nil is no bound.
+	Limit *Limit
+
 	// Durability is told with every 202 where an accepted event may be lost in
 	// a crash ("memory"). It is empty where it may not.
 	Durability string

@@ -13,8 +13,8 @@ const maxOrigin = 253
 // answer is 200 with Allow for any path, since senders must be able to go on
 // without the handshake. Permission is given by name, never as "*": the origin
 // that asks is named back, for a broker that exists, and the rate that was
-// asked for is granted; a rate we cannot bear is answered with 429 when it
-// comes. WebHook-Request-Callback is ignored: to call a URL that a stranger
+// asked for is granted, up to the broker's limit; a rate we cannot bear is
+// answered with 429 when it comes. WebHook-Request-Callback is ignored: to call a URL that a stranger
 // sent would make us their client.
 func (h *Handler) handshake(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
@@ -22,11 +22,14 @@ func (h *Handler) handshake(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		header.Set("Connection", "close")
 	}
-	if _, _, refusal := h.find(r); refusal.code == 0 || refusal.code == http.StatusServiceUnavailable {
+	if target, _, refusal := h.find(r); refusal.code == 0 || refusal.code == http.StatusServiceUnavailable {
 		origins := r.Header["Webhook-Request-Origin"]
 		if len(origins) == 1 && isOrigin(origins[0]) && (h.allowOrigin == nil || h.allowOrigin(origins[0])) {
 			header.Set("WebHook-Allowed-Origin", origins[0])
 			if rate, err := strconv.ParseUint(r.Header.Get("WebHook-Request-Rate"), 10, 31); err == nil && rate > 0 {
+				if target.Limit != nil {
+					rate = min(rate, target.Limit.perMinute())
+				}
 				header.Set("WebHook-Allowed-Rate", strconv.FormatUint(rate, 10))
 			}
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/time/rate"
 
+	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/event"
 )
 
@@ -348,21 +349,16 @@ func (s *sending) progress(w io.Writer) func() {
 	return func() { close(ended); group.Wait() }
 }
 
-// parseRate reads events per time: 100, 100/s, 5/m, 2/h; "" is no limit.
+// parseRate reads --rate; "" is no limit.
 func parseRate(text string) (rate.Limit, error) {
 	if text == "" {
 		return rate.Inf, nil
 	}
-	number, unit, given := strings.Cut(text, "/")
-	per, known := map[string]float64{"s": 1, "m": 60, "h": 3600}[unit]
-	if !given {
-		per, known = 1, true
+	perSecond, err := config.ParseRate(text)
+	if err != nil {
+		return 0, usage("--rate %q: %v", text, err)
 	}
-	n, err := strconv.ParseFloat(number, 64)
-	if err != nil || !known || !(n > 0 && n <= 1e9) {
-		return 0, usage("--rate %q: want a number of events and a unit, as in 100/s, 5/m or 2/h", text)
-	}
-	return rate.Limit(n / per), nil
+	return rate.Limit(perSecond), nil
 }
 
 func envOr(name, otherwise string) string {

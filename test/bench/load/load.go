@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,14 +48,22 @@ type Result struct {
 	P50      time.Duration  `json:"p50"` // until the answer; with a Rate from the time the event was due
 	P99      time.Duration  `json:"p99"`
 	Max      time.Duration  `json:"max"`
+
+	// Of those refused: how long until the answer, and how many were told to
+	// come back (429, 503, 507) and not when.
+	RefusedP50    time.Duration `json:"refusedP50,omitempty"`
+	RefusedP99    time.Duration `json:"refusedP99,omitempty"`
+	RefusedMax    time.Duration `json:"refusedMax,omitempty"`
+	NoRetryAfter  uint64        `json:"noRetryAfter,omitempty"`
+	MaxRetryAfter time.Duration `json:"maxRetryAfter,omitempty"`
 }
 
 const (
 	exchangeTimeout = 60 * time.Second
 	dialTimeout     = 5 * time.Second
 
-	// pause keeps a connection that cannot be opened, or is refused, from
-	// turning in circles.
+	// pause keeps a connection that cannot be opened, or is refused in a closed
+	// loop, from turning in circles.
 	pause = 10 * time.Millisecond
 )
 
@@ -79,6 +88,8 @@ func Run(ctx context.Context, o Options, accepted *tally.Bitset) (Result, error)
 		Sent: r.sent.Load(), Accepted: r.ok.Load(), Refused: r.refused, Errors: r.errors,
 		Status: r.status, Error: r.first, Elapsed: time.Since(r.start),
 		P50: r.latency.Quantile(0.5), P99: r.latency.Quantile(0.99), Max: r.latency.Quantile(1),
+		RefusedP50: r.refusal.Quantile(0.5), RefusedP99: r.refusal.Quantile(0.99), RefusedMax: r.refusal.Quantile(1),
+		NoRetryAfter: r.silent, MaxRetryAfter: r.longest,
 	}, nil
 }
 
@@ -89,11 +100,14 @@ type run struct {
 	sent, ok atomic.Uint64
 	accepted *tally.Bitset
 	latency  tally.Histogram
+	refusal  tally.Histogram
 
 	mu      sync.Mutex // guards what follows
 	refused uint64
 	errors  uint64
 	status  map[int]uint64
+	silent  uint64
+	longest time.Duration
 	first   string
 }
 
@@ -151,7 +165,8 @@ func (r *run) connection(ctx context.Context) {
 		req.set(id, r.FirstType+int(n%uint64(r.Types)), due.UnixNano())
 		r.sent.Add(1)
 		a, err := exchange(conn, reader, req.bytes)
-		r.latency.Add(time.Since(due))
+		took := time.Since(due)
+		r.latency.Add(took)
 		switch {
 		case err != nil:
 			r.fail(err)
@@ -161,8 +176,10 @@ func (r *run) connection(ctx context.Context) {
 			r.ok.Add(1)
 			r.accepted.Add(id)
 		default:
-			r.refuse(a.status)
-			time.Sleep(pause)
+			r.refuse(a, took)
+			if r.Rate == 0 {
+				time.Sleep(pause)
+			}
 		}
 		if a.last {
 			closeConn()
@@ -202,9 +219,17 @@ func (r *run) fail(err error) {
 	}
 }
 
-func (r *run) refuse(status int) {
+func (r *run) refuse(a answer, took time.Duration) {
+	r.refusal.Add(took)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refused++
-	r.status[status]++
+	r.status[a.status]++
+	r.longest = max(r.longest, a.retryAfter)
+	switch a.status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
+		if a.retryAfter == 0 {
+			r.silent++
+		}
+	}
 }

@@ -119,6 +119,9 @@ func TestOnlyWhatIsAnswered2xxIsAccepted(t *testing.T) {
 		case 0:
 			w.WriteHeader(http.StatusAccepted)
 		case 1:
+			if id > 1 { // the first is not told when to come back
+				w.Header().Set("Retry-After", strconv.Itoa(id))
+			}
 			http.Error(w, "later", http.StatusTooManyRequests)
 		default:
 			panic(http.ErrAbortHandler)
@@ -132,6 +135,9 @@ func TestOnlyWhatIsAnswered2xxIsAccepted(t *testing.T) {
 	}
 	if r.Sent != 30 || r.Accepted != 10 || r.Refused != 10 || r.Status[429] != 10 || r.Errors != 10 || r.Error == "" {
 		t.Errorf("%+v, want 10 accepted, 10 refused with 429, 10 errors", r)
+	}
+	if r.NoRetryAfter != 1 || r.MaxRetryAfter != 28*time.Second || r.RefusedMax <= 0 || r.RefusedP50 > r.RefusedP99 || r.RefusedP99 > r.RefusedMax {
+		t.Errorf("%+v, want one refusal without Retry-After and 28 s as the longest", r)
 	}
 	for id := range uint64(30) {
 		if fresh := accepted.Add(id); fresh != (id%3 != 0) {

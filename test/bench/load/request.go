@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/penstock-events/penstock/test/bench/wire"
 )
@@ -52,6 +53,8 @@ type answer struct {
 	status int
 	length int // of the body
 	last   bool
+
+	retryAfter time.Duration // 0 if it is not told in seconds
 }
 
 // parseAnswer reads a response head, from the status line to the empty line.
@@ -74,6 +77,11 @@ func parseAnswer(head []byte) (a answer, err error) {
 				return a, fmt.Errorf("header %q", line)
 			}
 			a.length = int(n)
+		case wire.Is(name, "Retry-After"):
+			// A date, which other systems may send, says no more here than nothing.
+			if n, ok := wire.Number(value); ok && n < 1<<30 {
+				a.retryAfter = time.Duration(n) * time.Second
+			}
 		case wire.Is(name, "Connection"):
 			a.last = bytes.EqualFold(value, []byte("close"))
 		case wire.Is(name, "Transfer-Encoding"):

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 )
 
 func TestTheRequestIsAnEventThatAnyServerReads(t *testing.T) {
@@ -39,7 +40,8 @@ func TestAnswers(t *testing.T) {
 		bad  bool
 	}{
 		{head: "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", want: answer{status: 202}},
-		{head: "HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\ncontent-length:  12\r\n\r\n", want: answer{status: 429, length: 12}},
+		{head: "HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\ncontent-length:  12\r\n\r\n", want: answer{status: 429, length: 12, retryAfter: time.Second}},
+		{head: "HTTP/1.1 429 Too Many Requests\r\nRetry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n\r\n", want: answer{status: 429}},
 		{head: "HTTP/1.1 503 \r\nConnection: Close\r\n\r\n", want: answer{status: 503, last: true}},
 		{head: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", bad: true},
 		{head: "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", bad: true},
