@@ -148,6 +148,27 @@ type BrokerLog interface {
 
 	// Stats counts; cheap enough for every scrape.
 	Stats() Stats
+
+	// Gaps lists what was declared lost, in the order it was found, at most
+	// MaxGaps of them. A channel that cannot lose a part of what it holds has none.
+	Gaps() []Gap
+}
+
+// MaxGaps bounds the list of a broker's gaps. Beyond it neighbours in one
+// shard are listed as one, with what is good between them.
+const MaxGaps = 1024
+
+// Gap is a range of positions of which records were damaged on the medium and
+// are declared lost: they will not be delivered, and nothing is kept for them
+// any more. A gap is listed for ever, for people; Read and Get report it as a
+// *GapError with Lost set to those who still count on its events.
+type Gap struct {
+	Shard    ShardID  // of the events; 0 where Dead
+	From, To Position // [From, To); of the dead letters' own order where Dead
+	Lost     uint64   // records lost in it, at most To-From
+	Found    time.Time
+	Dead     bool   // dead letters, and not events, are lost
+	Cause    string // one line
 }
 
 // Reader hands events out.
@@ -166,7 +187,7 @@ type Reader interface {
 
 	// Get appends to buf the records at these ascending positions, however many.
 	// It does not wait. A position that holds no record (not yet, not any
-	// more) is left out. A record that cannot be read
+	// more) is left out. A record that cannot be read, or was declared lost,
 	// is left out too and comes back in a *GapError of its own, joined by
 	// errors.Join if there are several.
 	Get(ctx context.Context, shard ShardID, positions []Position, buf []Record) ([]Record, error)
@@ -267,7 +288,8 @@ type DeadLetter struct {
 
 // Stats are a broker's counts.
 type Stats struct {
-	Bytes     int64 // on the medium, all kinds of records
-	DeadBytes int64 // of these, dead letters
-	MaxBytes  int64 // the bound in force, 0 for none
+	Bytes       int64 // on the medium, all kinds of records
+	DeadBytes   int64 // of these, dead letters
+	MaxBytes    int64 // the bound in force, 0 for none
+	DeadReserve int64 // of MaxBytes, what events leave to dead letters
 }

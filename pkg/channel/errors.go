@@ -38,6 +38,7 @@ func (r *Refused) Unwrap() error { return r.Err }
 type GapError struct {
 	Shard    ShardID
 	From, To Position
+	Lost     bool // declared lost: no later read will give them
 	Cause    error
 }
 

@@ -2,11 +2,13 @@ package channeltest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
@@ -24,22 +26,39 @@ func (s *suite) playModel(t *testing.T, durable bool, reopen func(t *testing.T) 
 	}
 	for seed := range seeds {
 		s.play(t, fmt.Sprint("RandomScriptAgreesWithTheModel/Seed", seed), func(t *testing.T) {
-			again := reopen(t)
-			m := &model{
-				life:    &life{world: s.start(t, again(t, false)), again: again},
-				rng:     rand.New(rand.NewPCG(seed, 11)),
-				brokers: map[channel.UID]*modelBroker{},
-				durable: durable,
-			}
-			defer func() { m.stop() }()
-			for step := range 120 {
-				does := m.step()
-				m.compare()
-				if t.Failed() {
-					t.Fatalf("seed %d, step %d: %s", seed, step, does)
-				}
-			}
+			s.history(t, seed, 120, 1, durable, reopen(t))
 		})
+	}
+}
+
+// PlayHistory plays one random script of so many steps, with no subtest: it is
+// for tests that play thousands. It compares the log with the model at its end
+// and a few times on the way, more seldom than Run and RunDurable do. Where
+// durable is true the log is closed or crashes now and then, and reopen is
+// what RunDurable asks for; otherwise it is called once.
+func PlayHistory(t *testing.T, seed uint64, steps int, durable bool, reopen func(t *testing.T, crash bool) channel.Log, options ...Option) {
+	t.Helper()
+	s := newSuite(options)
+	synctest.Test(t, func(t *testing.T) { s.history(t, seed, steps, 10, durable, reopen) })
+}
+
+// history plays a script and compares after every so many steps.
+func (s *suite) history(t *testing.T, seed uint64, steps, every int, durable bool, again reopener) {
+	m := &model{
+		life:    &life{world: s.start(t, again(t, false)), again: again},
+		rng:     rand.New(rand.NewPCG(seed, 11)),
+		brokers: map[channel.UID]*modelBroker{},
+		durable: durable,
+	}
+	defer func() { m.stop() }()
+	for step := 1; step <= steps; step++ {
+		does := m.step()
+		if step%every == 0 || step == steps {
+			m.compare()
+		}
+		if t.Failed() {
+			t.Fatalf("seed %d, step %d: %s", seed, step, does)
+		}
 	}
 }
 
@@ -54,6 +73,7 @@ type model struct {
 
 type modelBroker struct {
 	log     channel.BrokerLog
+	info    channel.BrokerInfo
 	records map[channel.ShardID][]channel.Record // in order; the time is as first read
 	scanned map[channel.ShardID]channel.Position
 	pending map[modelLane]map[channel.Position]channel.Retry
@@ -71,8 +91,12 @@ func (m *model) step() string {
 	uid := channel.UID([]string{"a", "b"}[m.rng.IntN(2)])
 	b := m.brokers[uid]
 	if b == nil {
+		info := channel.BrokerInfo{UID: uid, Shards: 1 + m.rng.IntN(4)}
+		if m.rng.IntN(4) == 0 {
+			info.MaxBytes = 32 << 10
+		}
 		b = &modelBroker{
-			log:     m.brokerOf(channel.BrokerInfo{UID: uid, Shards: 1 + m.rng.IntN(4)}),
+			log: m.brokerOf(info), info: info,
 			records: map[channel.ShardID][]channel.Record{}, scanned: map[channel.ShardID]channel.Position{},
 			pending: map[modelLane]map[channel.Position]channel.Retry{},
 		}
@@ -118,12 +142,31 @@ func (m *model) appends(uid channel.UID, b *modelBroker) {
 		key := []string{"", "", "k1", "k2", "k3"}[m.rng.IntN(5)]
 		batch = append(batch, keyed(fmt.Sprint("model-", m.events), key, m.rng.IntN(1<<m.rng.IntN(15))))
 	}
-	for i, id := range m.append(uid, batch...) {
+	ids, err := m.Append(m.t.Context(), uid, batch)
+	if m.refuses(b, err) {
+		return
+	}
+	for i, id := range ids {
 		if all := b.records[id.Shard]; len(all) > 0 && all[len(all)-1].Position >= id.Position {
 			m.t.Errorf("after position %d comes %s", all[len(all)-1].Position, id)
 		}
 		b.records[id.Shard] = append(b.records[id.Shard], channel.Record{Position: id.Position, Event: batch[i]})
 	}
+}
+
+// refuses reports whether a broker was full. Any other error ends the story.
+func (m *model) refuses(b *modelBroker, err error) bool {
+	m.t.Helper()
+	if err == nil {
+		return false
+	}
+	if b.info.MaxBytes > 0 && errors.Is(err, channel.ErrTooLarge) {
+		return true
+	}
+	if m.wantRefused(err, m.suite.full); b.info.MaxBytes == 0 || m.t.Failed() {
+		m.t.Fatalf("broker %s with the bound %d: %v", b.info.UID, b.info.MaxBytes, err)
+	}
+	return true
 }
 
 // scans moves a scan forward and marks some of what it passes.
@@ -193,10 +236,14 @@ func (m *model) dies(b *modelBroker, of modelLane) {
 	for _, r := range b.records[of.shard] {
 		if _, ok := b.lane(of)[r.Position]; ok && m.rng.IntN(3) == 0 {
 			letters = append(letters, deadLetter(channel.ID{Shard: of.shard, Position: r.Position}, of.trigger, r.Event))
-			b.lane(of)[r.Position] = channel.Retry{Position: r.Position, Attempts: 11, Dead: true}
 		}
 	}
-	m.die(b.log, letters...)
+	if m.refuses(b, b.log.AppendDead(m.t.Context(), letters)) {
+		return
+	}
+	for _, d := range letters {
+		b.lane(of)[d.ID.Position] = channel.Retry{Position: d.ID.Position, Attempts: 11, Dead: true}
+	}
 	b.dead = append(b.dead, letters...)
 }
 
@@ -208,8 +255,8 @@ func (m *model) reopens() string {
 	m.pause(200 * time.Millisecond)
 	m.crash = m.rng.IntN(2) == 0
 	m.restart()
-	for uid, b := range m.brokers {
-		b.log = m.brokerOf(channel.BrokerInfo{UID: uid})
+	for _, b := range m.brokers {
+		b.log = m.brokerOf(b.info)
 	}
 	return fmt.Sprintf("reopen, crash %v", m.crash)
 }

@@ -55,8 +55,12 @@ func (b *broker) Shards() []channel.ShardID { return slices.Clone(b.ids) }
 func (b *broker) Stats() channel.Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return channel.Stats{Bytes: b.used, DeadBytes: b.dead.bytes, MaxBytes: b.bound()}
+	bound := b.bound()
+	return channel.Stats{Bytes: b.used, DeadBytes: b.dead.bytes, MaxBytes: bound, DeadReserve: bound - eventRoom(bound)}
 }
+
+// Gaps implements channel.BrokerLog: memory loses all or nothing.
+func (b *broker) Gaps() []channel.Gap { return nil }
 
 // configure takes new settings for a broker that exists.
 func (b *broker) configure(info channel.BrokerInfo) {
