@@ -39,6 +39,7 @@ type broker struct {
 	routes    channel.RouteTable
 	progress  []progress // by shard
 	letters   map[channel.UID]*roaring64.Bitmap
+	gaps      []channel.Gap
 	deadBytes int64
 	other     entry // what the active segment holds beside the streams
 	touch     uint64
@@ -48,6 +49,9 @@ type broker struct {
 type progress struct {
 	scanned channel.Position
 	lanes   map[channel.UID]*channel.Pending
+	// backfills counts the changes that made scanned positions pending, as a
+	// replay does: what was settled before them need not be settled after.
+	backfills uint64
 }
 
 func newBroker(l *Log, info channel.BrokerInfo, base uint32) *broker {
@@ -96,13 +100,13 @@ func (b *broker) Shards() []channel.ShardID { return slices.Clone(b.ids) }
 
 // Stats implements channel.BrokerLog.
 func (b *broker) Stats() channel.Stats {
-	bound := b.maxBytes.Load()
+	bound, reserve := b.maxBytes.Load(), b.log.deadReserve(b)
 	if bound <= 0 {
-		bound = b.log.maxBytes
+		bound, reserve = b.log.maxBytes, b.log.reserved()
 	}
 	b.log.mu.Lock()
 	defer b.log.mu.Unlock()
-	return channel.Stats{Bytes: b.bytes.Load(), DeadBytes: b.deadBytes, MaxBytes: bound}
+	return channel.Stats{Bytes: b.bytes.Load(), DeadBytes: b.deadBytes, MaxBytes: bound, DeadReserve: reserve}
 }
 
 // shard finds an event stream.

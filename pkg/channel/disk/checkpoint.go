@@ -28,40 +28,26 @@ type cover struct {
 	epoch    uint32
 	lsn      uint64 // all frames below it are in the state
 	active   uint64 // the segment that lsn is in
+	base     uint64 // of that
 	segments []covered
+	moves    []uint32 // into the active segment that count
+	damaged  []uint64 // segments whose files are to be set aside, and not removed
 }
 
-// covered is a sealed segment as a checkpoint knows it.
-type covered struct{ number, base, size uint64 }
+// covered is a sealed segment as a checkpoint knows it, with the moves into
+// it that count: what it holds of others is a move's that never ended.
+type covered struct {
+	number, base, size uint64
+	moves              []uint32
+}
 
 // checkpoint writes the whole state beside the log, so that recovery begins
 // here and segments can go. Committer only, with nothing in the buffer.
 func (l *Log) checkpoint() error {
-	if err := l.stopped(); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	lazies := l.lazies
-	l.lazies, l.lazyBytes, l.lazyTold = nil, 0, false
-	body, err := l.encodeState()
-	l.mu.Unlock()
-	// The state holds the progress that waits: its frames belong before the
-	// LSN. What does not fit comes after it and is applied again, which costs
-	// a duplicate at most.
-	l.wait(l.putLazies(lazies))
-	l.flush()
-	if err == nil {
-		err = l.stopped()
-	}
+	c, body, err := l.state()
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	l.mu.Lock()
-	c := cover{store: l.store, epoch: l.epoch, lsn: l.durable(), active: l.active.number}
-	for _, g := range l.segments {
-		c.segments = append(c.segments, covered{g.number, g.base, uint64(g.size)})
-	}
-	l.mu.Unlock()
 	if err := l.writeCheckpoint(l.sequence+1, c, body); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
@@ -75,21 +61,45 @@ func (l *Log) checkpoint() error {
 	return l.sweep()
 }
 
-// writeCheckpoint makes the file appear whole or not at all:
-//
-//	 0 "PENSTKCP"
-//	 8 u32 format version
-//	12 u32 CRC32C of the rest of the file
-//	16 u64 length of the rest, after these 24 bytes
-func (l *Log) writeCheckpoint(sequence uint64, c cover, body []byte) error {
-	rest := encodeCover(c)
-	rest = append(rest, body...)
-	b := append([]byte(checkpointMagic), make([]byte, checkpointHeader-8)...)
-	binary.LittleEndian.PutUint32(b[8:], formatVersion)
-	binary.LittleEndian.PutUint64(b[16:], uint64(len(rest)))
-	b = append(b, rest...)
-	binary.LittleEndian.PutUint32(b[12:], checksum(b[16:]))
+// state is what a checkpoint of this moment holds. Committer only, with
+// nothing in the buffer.
+func (l *Log) state() (c cover, body []byte, err error) {
+	if err := l.stopped(); err != nil {
+		return c, nil, err
+	}
+	l.mu.Lock()
+	lazies := l.lazies
+	l.lazies, l.lazyBytes, l.lazyTold = nil, 0, false
+	body, err = l.encodeState()
+	l.mu.Unlock()
+	// The state holds the progress that waits: its frames belong before the
+	// LSN. What does not fit comes after it and is applied again, which costs
+	// a duplicate at most.
+	l.wait(l.putLazies(lazies))
+	l.flush()
+	if err == nil {
+		err = l.stopped()
+	}
+	if err != nil {
+		return c, nil, err
+	}
+	l.mu.Lock()
+	c = cover{store: l.store, epoch: l.epoch, lsn: l.durable(), active: l.active.number, base: l.active.base, moves: l.active.moves}
+	for _, g := range l.segments {
+		c.segments = append(c.segments, covered{g.number, g.base, uint64(g.size), g.moves})
+	}
+	for _, g := range l.garbage {
+		if g.segment.damaged {
+			c.damaged = append(c.damaged, g.segment.number)
+		}
+	}
+	l.mu.Unlock()
+	return c, body, nil
+}
 
+// writeCheckpoint makes the file appear whole or not at all.
+func (l *Log) writeCheckpoint(sequence uint64, c cover, body []byte) error {
+	b := putCheckpoint(c, body)
 	temp := filepath.Join(l.dir, checkpointTemp)
 	f, err := l.fs.Create(temp)
 	if err != nil {
@@ -105,7 +115,28 @@ func (l *Log) writeCheckpoint(sequence uint64, c cover, body []byte) error {
 	if err := l.fs.Rename(temp, checkpointName(l.dir, sequence)); err != nil {
 		return errors.Join(err, l.fs.Remove(temp))
 	}
-	return l.fs.SyncDir(l.dir)
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return err
+	}
+	l.vitals.checkpointed(l.o.Now(), int64(len(b)))
+	return nil
+}
+
+// putCheckpoint is a checkpoint's file:
+//
+//	 0 "PENSTKCP"
+//	 8 u32 format version
+//	12 u32 CRC32C of the rest of the file
+//	16 u64 length of the rest, after these 24 bytes
+func putCheckpoint(c cover, body []byte) []byte {
+	rest := encodeCover(c)
+	rest = append(rest, body...)
+	b := append([]byte(checkpointMagic), make([]byte, checkpointHeader-8)...)
+	binary.LittleEndian.PutUint32(b[8:], formatVersion)
+	binary.LittleEndian.PutUint64(b[16:], uint64(len(rest)))
+	b = append(b, rest...)
+	binary.LittleEndian.PutUint32(b[12:], checksum(b[16:]))
+	return b
 }
 
 // readCheckpoint verifies a checkpoint and splits it.
@@ -149,13 +180,34 @@ func encodeCover(c cover) []byte {
 	e.uint(uint64(c.epoch))
 	e.uint(c.lsn)
 	e.uint(c.active)
+	e.uint(c.base)
 	e.uint(uint64(len(c.segments)))
 	for _, s := range c.segments {
 		e.uint(s.number)
 		e.uint(s.base)
 		e.uint(s.size)
+		putMoves(&e, s.moves)
+	}
+	putMoves(&e, c.moves)
+	e.uint(uint64(len(c.damaged)))
+	for _, number := range c.damaged {
+		e.uint(number)
 	}
 	return e
+}
+
+func putMoves(e *encoder, moves []uint32) {
+	e.uint(uint64(len(moves)))
+	for _, m := range moves {
+		e.uint(uint64(m))
+	}
+}
+
+func getMoves(d *decoder) (moves []uint32) {
+	for range d.count() {
+		moves = append(moves, uint32(d.uint()))
+	}
+	return moves
 }
 
 func decodeCover(d *decoder) (c cover) {
@@ -164,9 +216,13 @@ func decodeCover(d *decoder) (c cover) {
 		return c
 	}
 	d.rest = d.rest[copy(c.store[:], d.rest):]
-	c.epoch, c.lsn, c.active = uint32(d.uint()), d.uint(), d.uint()
+	c.epoch, c.lsn, c.active, c.base = uint32(d.uint()), d.uint(), d.uint(), d.uint()
 	for range d.count() {
-		c.segments = append(c.segments, covered{d.uint(), d.uint(), d.uint()})
+		c.segments = append(c.segments, covered{d.uint(), d.uint(), d.uint(), getMoves(d)})
+	}
+	c.moves = getMoves(d)
+	for range d.count() {
+		c.damaged = append(c.damaged, d.uint())
 	}
 	return c
 }
@@ -176,6 +232,7 @@ func (l *Log) encodeState() ([]byte, error) {
 	var e encoder
 	e.int(l.lastTime)
 	e.uint(uint64(l.nextStream))
+	e.uint(uint64(l.nextMoveNumber))
 	brokers := *l.brokers.Load()
 	e.uint(uint64(len(brokers)))
 	for _, b := range brokers {
@@ -216,13 +273,14 @@ func (b *broker) encodeState(e *encoder) error {
 			return err
 		}
 	}
-	return nil
+	return b.encodeGaps(e)
 }
 
 func (l *Log) decodeState(body []byte) error {
 	d := decoder{rest: body}
 	l.lastTime = d.int()
 	l.nextStream = uint32(d.uint())
+	l.nextMoveNumber = uint32(d.uint())
 	for range d.count() {
 		info, base := getInfo(&d)
 		if d.err != nil {
@@ -243,6 +301,7 @@ func (l *Log) decodeState(body []byte) error {
 			trigger, set := channel.UID(d.string()), d.bitmap()
 			b.letters[trigger] = set
 		}
+		b.decodeGaps(&d)
 		l.enter(b)
 	}
 	return d.err

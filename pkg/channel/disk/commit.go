@@ -284,8 +284,10 @@ func (l *Log) sync() error {
 	if err := l.active.file.Datasync(); err != nil {
 		return fmt.Errorf("sync segment %d: %w", l.active.number, err)
 	}
+	took := time.Since(start)
+	l.vitals.synced(took)
 	if l.o.SyncObserver != nil {
-		l.o.SyncObserver(time.Since(start))
+		l.o.SyncObserver(took)
 	}
 	return nil
 }

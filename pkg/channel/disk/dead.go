@@ -58,7 +58,11 @@ func (b *broker) bury(d death, pos channel.Position) {
 	}
 	set.Add(uint64(pos))
 	if uint64(d.id.Shard) < uint64(len(b.progress)) {
-		b.progress[d.id.Shard].lane(d.trigger).MarkDead(d.id.Position, d.attempts)
+		p := &b.progress[d.id.Shard]
+		if d.id.Position < p.scanned && !p.lane(d.trigger).Positions.Contains(uint64(d.id.Position)) {
+			p.backfills++
+		}
+		p.lane(d.trigger).MarkDead(d.id.Position, d.attempts)
 	}
 }
 

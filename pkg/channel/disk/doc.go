@@ -9,10 +9,15 @@
 //
 // After the first error of a write or a sync the log is latched: nothing is
 // acknowledged until it is opened again, which verifies it. What a crash
-// leaves half written at the end is set aside and cut off; anything else that
-// is not as it was written is damage, and Open refuses it, changing nothing.
+// leaves half written at the end is set aside and cut off; anything else there
+// that is not as it was written is damage, and Open refuses it, changing nothing.
+// A sealed segment that is damaged is taken out of the log while that runs: its
+// good records are kept, the others are declared lost, by position and for ever.
 //
-// It does not promise to repair: there is one copy. Progress may lag 100 ms.
+// It does not promise to give back what is damaged: there is one copy. Progress
+// may lag 100 ms. A trigger that never acknowledges keeps its own events, and
+// not the segments they were appended to.
+//
 // A directory has one owner at a time; a second Open is refused. All methods
 // of Log and of its brokers may be called by any number of goroutines, but
 // SaveProgress by one per broker at a time. DESIGN.md beside this file has the

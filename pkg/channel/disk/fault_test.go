@@ -1,270 +1,319 @@
-package disk
+package disk_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/penstock-events/penstock/pkg/channel"
+	"github.com/penstock-events/penstock/pkg/channel/disk"
 	"github.com/penstock-events/penstock/pkg/event"
+	"github.com/penstock-events/penstock/test/memfs"
+	"github.com/penstock-events/penstock/test/proof"
 )
 
-// faultFS fails its n-th operation, once. A short write writes half first.
-type faultFS struct {
-	quickFS
+// fault makes operations of a life fail, from the n-th on.
+type fault struct {
+	name  string
 	err   error
-	short bool
-	left  *atomic.Int64
-	hit   *atomic.Bool
+	times int64 // how many fail
+	only  func(memfs.Op) bool
 }
 
-func newFault(n int64, err error, short bool) faultFS {
-	f := faultFS{err: err, short: short, left: new(atomic.Int64), hit: new(atomic.Bool)}
-	f.left.Store(n)
-	return f
-}
-
-func (f faultFS) fail() error {
-	if f.left.Add(-1) == 0 {
-		f.hit.Store(true)
-		return f.err
+func faults() []fault {
+	const always = 1 << 40
+	of := func(kinds ...memfs.Kind) func(memfs.Op) bool {
+		return func(op memfs.Op) bool { return len(kinds) == 0 || slices.Contains(kinds, op.Kind) }
 	}
-	return nil
-}
-
-func (f faultFS) MkdirAll(dir string) error {
-	return errors.Join(f.fail(), f.quickFS.MkdirAll(dir))
-}
-
-func (f faultFS) List(dir string) ([]string, error) {
-	if err := f.fail(); err != nil {
-		return nil, err
+	grows := of(memfs.Create, memfs.Allocate, memfs.Write, memfs.Rename)
+	opens := of(memfs.Create, memfs.Open, memfs.List, memfs.SyncDir, memfs.Lock)
+	return []fault{
+		{"EIO", syscall.EIO, 1, of()},
+		{"EIO from then on", syscall.EIO, always, of()},
+		{"ENOSPC", syscall.ENOSPC, 1, grows},
+		{"ENOSPC for a while", syscall.ENOSPC, 10, grows},
+		{"ENOSPC from then on", syscall.ENOSPC, always, grows},
+		{"EMFILE", syscall.EMFILE, 1, opens},
+		{"EMFILE for a while", syscall.EMFILE, 10, opens},
+		{"short write", io.ErrShortWrite, 1, of(memfs.Write)},
+		{"failed sync", syscall.EIO, 1, of(memfs.Datasync, memfs.Sync, memfs.SyncDir)},
+		{"failed reads", syscall.EIO, 3, of(memfs.Read)},
 	}
-	return f.quickFS.List(dir)
 }
-
-func (f faultFS) Rename(from, to string) error {
-	if err := f.fail(); err != nil {
-		return err
-	}
-	return f.quickFS.Rename(from, to)
-}
-
-func (f faultFS) Remove(name string) error {
-	if err := f.fail(); err != nil {
-		return err
-	}
-	return f.quickFS.Remove(name)
-}
-
-func (f faultFS) SyncDir(dir string) error { return f.fail() }
-
-func (f faultFS) Space(dir string) (int64, int64, error) {
-	if err := f.fail(); err != nil {
-		return 0, 0, err
-	}
-	return f.quickFS.Space(dir)
-}
-
-func (f faultFS) Create(name string) (File, error) { return f.file(name, f.quickFS.Create) }
-func (f faultFS) Open(name string) (File, error)   { return f.file(name, f.quickFS.Open) }
-
-func (f faultFS) file(name string, open func(string) (File, error)) (File, error) {
-	if err := f.fail(); err != nil {
-		return nil, err
-	}
-	inner, err := open(name)
-	if err != nil {
-		return nil, err
-	}
-	return faultFile{inner, f}, nil
-}
-
-type faultFile struct {
-	File
-	fs faultFS
-}
-
-func (f faultFile) ReadAt(b []byte, off int64) (int, error) {
-	if err := f.fs.fail(); err != nil {
-		return 0, err
-	}
-	return f.File.ReadAt(b, off)
-}
-
-func (f faultFile) WriteAt(b []byte, off int64) (int, error) {
-	if err := f.fs.fail(); err != nil {
-		if f.fs.short {
-			n, werr := f.File.WriteAt(b[:len(b)/2], off)
-			return n, errors.Join(err, werr)
-		}
-		return 0, err
-	}
-	return f.File.WriteAt(b, off)
-}
-
-func (f faultFile) Allocate(size int64) error {
-	if err := f.fs.fail(); err != nil {
-		return err
-	}
-	return f.File.Allocate(size)
-}
-
-func (f faultFile) Truncate(size int64) error {
-	if err := f.fs.fail(); err != nil {
-		return err
-	}
-	return f.File.Truncate(size)
-}
-
-func (f faultFile) Size() (int64, error) {
-	if err := f.fs.fail(); err != nil {
-		return 0, err
-	}
-	return f.File.Size()
-}
-
-func (f faultFile) Datasync() error { return f.fs.fail() }
-func (f faultFile) Sync() error     { return f.fs.fail() }
 
 // TestNoFailureOfTheMediumLosesWhatWasAcknowledged fails each operation of a
-// short life in turn, until one life has none left that could fail.
+// life in turn, once or from then on, until a life has none left that could
+// fail. What the failure leaves must hold what was acknowledged, both for the
+// next process and after a power cut; and after a failed write or sync of a
+// segment nothing is acknowledged until the log is opened again.
 func TestNoFailureOfTheMediumLosesWhatWasAcknowledged(t *testing.T) {
-	for _, fault := range []struct {
-		name  string
-		err   error
-		short bool
-	}{
-		{"EIO", syscall.EIO, false}, {"ENOSPC", syscall.ENOSPC, false},
-		{"EMFILE", syscall.EMFILE, false}, {"short write", io.ErrShortWrite, true},
-	} {
-		t.Run(fault.name, func(t *testing.T) {
-			step := int64(1)
-			if testing.Short() {
-				step = 7
-			}
-			for n := int64(1); ; n += step {
-				fs := newFault(n, fault.err, fault.short)
-				dir := t.TempDir()
-				all, err := shortLife(t, dir, fs)
-				if err != nil {
-					t.Fatalf("operation %d: %v", n, err)
-				}
-				if loud, silent := verify(t, dir, tiny, all, 4000); loud != nil || silent != nil {
-					t.Fatalf("operation %d: loud %v, silent %v", n, loud, silent)
-				}
-				if !fs.hit.Load() {
-					return
+	seed := proof.Seed(t)
+	step := int64(11)
+	if proof.Full() {
+		step = 1
+	}
+	for _, f := range faults() {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			lives, late, sites := 0, 0, make(map[string]bool)
+			for round := range proof.Rounds(t, 1) {
+				for n, hit := 1+int64(seed%uint64(step)), true; hit && !t.Failed(); n += step {
+					synctest.Test(t, func(t *testing.T) {
+						var h *life
+						h, hit = faultyLife(t, f, n, seed, round, sites)
+						lives++
+						late += h.lateAcks
+						if h.broken != nil {
+							t.Errorf("round %d, operation %d: %v", round, n, h.broken)
+						}
+					})
 				}
 			}
+			if late > 0 {
+				t.Errorf("%d acknowledgements after a failed write or sync", late)
+			}
+			t.Logf("%d lives, %d places of failure; acknowledged after the first failed write or sync: %d", lives, len(sites), late)
 		})
 	}
 }
 
-// shortLife opens a log and appends over three segments. It returns what was
-// acknowledged, and an error where the log broke its word.
-func shortLife(t *testing.T, dir string, fs faultFS) (acked, error) {
-	all := make(acked)
-	o := tiny
-	o.FS = fs
-	l, err := Open(dir, o)
+// faultyLife plays a life whose n-th operation fails and says whether there was one.
+func faultyLife(t *testing.T, f fault, n int64, seed uint64, round int, sites map[string]bool) (h *life, hit bool) {
+	var matching int64
+	var well atomic.Bool
+	h = newLife(t, proof.Rand(seed, round), memfs.Options{Fail: func(op memfs.Op) error {
+		if well.Load() || !f.only(op) {
+			return nil
+		}
+		if matching++; matching < n || matching >= n+f.times {
+			return nil
+		}
+		hit = true
+		sites[string(op.Kind)+" "+strings.TrimLeft(op.Name, lifeDir+"/0123456789")] = true
+		return f.err
+	}})
+	defer func() {
+		if h.stop != nil {
+			_ = h.stop()
+		}
+	}()
+	h.large, h.stuck, h.left = true, true, h.shoot(memfs.Op{})
+	h.opensAgain()
+	for i := range 30 {
+		for again := 0; again < 3 && h.broken == nil && (h.down || latched(h.log)); again++ { // as whoever restarts the process does
+			if !h.down {
+				h.ends(1)
+			}
+			h.opensAgain()
+		}
+		if h.broken != nil || h.down || latched(h.log) {
+			break
+		}
+		if h.step(); h.broken != nil || h.down || latched(h.log) {
+			continue
+		}
+		switch i % 10 {
+		case 4:
+			for _, uid := range sortedKeys(h.handles) {
+				_, _ = readAll(h.handles[uid]) // may fail, must not harm
+			}
+		case 7:
+			h.restarts(i / 10 % 3)
+		case 9:
+			h.tidies()
+		}
+	}
+	well.Store(true)
+	s := h.left // where it could not be opened again nothing was promised since
+	s.fs = h.fs
+	if !h.down {
+		if n%2 == 0 {
+			_ = h.stop()
+		}
+		s = h.shoot(memfs.Op{})
+	}
+	for what, fs := range map[string]*memfs.FS{"a power cut": s.fs.Crash(h.rng), "the end of the process": s.fs.Snapshot()} {
+		if h.broken != nil {
+			break
+		}
+		if _, err := h.check(fs, s); err != nil {
+			h.breaks(fmt.Errorf("after %s: %w", what, err))
+		}
+	}
+	return h, hit
+}
+
+// latched reports whether the log has stopped for good.
+func latched(l *disk.Log) bool {
+	err := l.Ready()
+	return err != nil && !errors.Is(err, channel.ErrQuota) && !errors.Is(err, channel.ErrClosed)
+}
+
+// oneBroker is a life with a broker "b" of one shard in it.
+func oneBroker(t *testing.T, o memfs.Options) *life {
+	h := newLife(t, proof.Rand(1, 1), o)
+	if err := h.begin(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = h.stop() })
+	h.opensFor(channel.BrokerInfo{UID: "b", Shards: 1})
+	return h
+}
+
+// one appends one event.
+func (h *life) one(size int) (channel.ID, event.Event, error) {
+	h.named++
+	e := eventOf(h.named, size, h.rng)
+	ids, err := h.log.Append(h.t.Context(), "b", []event.Event{e})
 	if err != nil {
-		return all, nil // refused to begin: nothing is promised
+		return channel.ID{}, e, err
 	}
-	r := serve(t, l)
-	defer r.stop()
-	if _, err := l.Broker(context.Background(), channel.BrokerInfo{UID: "b", Shards: 1}); err != nil {
-		return all, nil
-	}
-	latched := false
-	for i := range 40 {
-		name := fmt.Sprint(i)
-		ids, err := l.Append(context.Background(), "b", []event.Event{made(t, name, 4000)})
-		var refused *channel.Refused
-		switch {
-		case err == nil && latched:
-			return all, fmt.Errorf("event %d was acknowledged after the latch", i)
-		case err == nil:
-			all[ids[0]] = name
-		case errors.Is(err, channel.ErrUnknown):
-			latched = true
-		case !errors.As(err, &refused):
-			return all, fmt.Errorf("event %d: neither stored, refused nor unknown: %w", i, err)
-		}
-		if latched && l.Ready() == nil {
-			return all, errors.New("a latched log is ready")
-		}
-	}
-	return all, nil
+	return ids[0], e, nil
 }
 
 func TestFailedSyncLatchesAndTheCauseIsTold(t *testing.T) {
-	fs := newFault(0, syscall.EIO, false)
-	o := tiny
-	o.FS = fs
-	r := start(t, t.TempDir(), o)
-	r.broker(channel.BrokerInfo{UID: "b"})
-	kept := r.append("b", 10, "kept")
-	fs.left.Store(2) // the write succeeds, its sync does not
-	_, err := r.Append(context.Background(), "b", []event.Event{made(t, "lost", 10)})
-	if !errors.Is(err, channel.ErrUnknown) || !errors.Is(err, syscall.EIO) {
-		t.Fatalf("append: %v", err)
-	}
-	for range 3 { // the medium has healed, the log has not
-		var refused *channel.Refused
-		_, err = r.Append(context.Background(), "b", []event.Event{made(t, "later", 10)})
-		if !errors.As(err, &refused) || !errors.Is(err, channel.ErrUnavailable) || refused.RetryAfter <= 0 {
-			t.Fatalf("append after it: %v", err)
+	synctest.Test(t, func(t *testing.T) {
+		ill := false
+		h := oneBroker(t, memfs.Options{Fail: func(op memfs.Op) error {
+			if ill && op.Kind == memfs.Datasync {
+				ill = false // once: the medium heals, the log must not
+				return syscall.EIO
+			}
+			return nil
+		}})
+		id, e, err := h.one(10)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if err := r.Ready(); !errors.Is(err, syscall.EIO) {
-		t.Errorf("ready: %v", err)
-	}
-	b := r.Log.broker("b")
-	if got, err := contents(b); err != nil || len(got) != 1 {
-		t.Errorf("%d events can be read, error %v", len(got), err)
-	}
-	if records, err := b.Get(t.Context(), kept[0].Shard, []channel.Position{kept[0].Position}, nil); err != nil || len(records) != 1 {
-		t.Errorf("get: %d records, error %v", len(records), err)
-	}
-	if err := b.AppendDead(t.Context(), []channel.DeadLetter{{ID: kept[0], Trigger: "t", Event: made(t, "kept", 10)}}); !errors.Is(err, channel.ErrUnavailable) {
-		t.Errorf("append a dead letter: %v", err)
-	}
-}
-
-// renameFS has no room for a checkpoint's name, once.
-type renameFS struct {
-	quickFS
-	left *atomic.Int64
-}
-
-func (f renameFS) Rename(from, to string) error {
-	if strings.HasSuffix(to, checkpointSuffix) && f.left.Add(-1) == 0 {
-		return syscall.ENOSPC
-	}
-	return f.quickFS.Rename(from, to)
+		ill = true
+		if _, _, err := h.one(10); !errors.Is(err, channel.ErrUnknown) || !errors.Is(err, syscall.EIO) {
+			t.Fatalf("append: %v", err)
+		}
+		for range 3 {
+			var refused *channel.Refused
+			if _, _, err := h.one(10); !errors.As(err, &refused) || !errors.Is(err, channel.ErrUnavailable) || refused.RetryAfter <= 0 {
+				t.Fatalf("append after it: %v", err)
+			}
+		}
+		if err := h.log.Ready(); !errors.Is(err, syscall.EIO) {
+			t.Errorf("ready: %v", err)
+		}
+		b := h.handles["b"]
+		if all, err := readAll(b); err != nil || len(all.at) != 1 {
+			t.Errorf("%d events can be read, error %v", len(all.at), err)
+		}
+		if err := b.AppendDead(t.Context(), []channel.DeadLetter{letterOf(id, "t", e, 1)}); !errors.Is(err, channel.ErrUnavailable) {
+			t.Errorf("append a dead letter: %v", err)
+		}
+	})
 }
 
 func TestCheckpointPutOffForWantOfRoomIsWrittenLater(t *testing.T) {
-	o := tiny
-	fs := renameFS{left: new(atomic.Int64)}
-	o.FS = fs
-	r := start(t, t.TempDir(), o)
-	r.broker(channel.BrokerInfo{UID: "b", Shards: 1})
-	fs.left.Store(1)
-	all := fill(r, 60, 1, 4000)
-	if fs.left.Load() > 0 {
-		t.Fatal("no checkpoint was written")
+	synctest.Test(t, func(t *testing.T) {
+		full := 0
+		h := oneBroker(t, memfs.Options{Fail: func(op memfs.Op) error {
+			if full > 0 && op.Kind == memfs.Rename && strings.HasSuffix(op.Name, ".ckpt") {
+				full--
+				return syscall.ENOSPC
+			}
+			return nil
+		}})
+		full = 1
+		for range 100 {
+			h.append(h.prepare("b", 5))
+		}
+		if full > 0 {
+			t.Fatal("no checkpoint was written")
+		}
+		for _, p := range h.puts {
+			if p.acked == 0 {
+				t.Fatalf("request %d is not acknowledged", p.number)
+			}
+		}
+		h.ends(0)
+		if h.broken != nil {
+			t.Error(h.broken)
+		}
+	})
+}
+
+// TestFullVolumeGoesOnByItself fills a volume until events are refused. Dead
+// letters and progress go on, and when there is room again, events do,
+// without a restart.
+func TestFullVolumeGoesOnByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := oneBroker(t, memfs.Options{Size: 1 << 20})
+		b := h.handles["b"]
+		var last channel.ID
+		var e event.Event
+		for n := 0; ; n++ {
+			id, made, err := h.one(4000)
+			if err != nil {
+				var refused *channel.Refused
+				if !errors.As(err, &refused) || !errors.Is(err, channel.ErrQuota) || refused.RetryAfter <= 0 {
+					t.Fatalf("event %d: %v", n, err)
+				}
+				break
+			}
+			if last, e = id, made; n > 1000 {
+				t.Fatal("never full")
+			}
+		}
+		if err := b.AppendDead(t.Context(), []channel.DeadLetter{letterOf(last, "t", e, 1)}); err != nil {
+			t.Errorf("dead letter: %v", err)
+		}
+		if err := b.SaveProgress(t.Context(), []channel.ShardProgress{{Shard: 0, Scanned: last.Position + 1}}); err != nil {
+			t.Errorf("progress: %v", err)
+		}
+		start := time.Now()
+		for ; time.Since(start) < time.Minute; time.Sleep(100 * time.Millisecond) {
+			if _, _, err := h.one(4000); err == nil {
+				break
+			}
+		}
+		took := time.Since(start)
+		t.Logf("events again after %v", took)
+		if took > 5*time.Second {
+			t.Errorf("events again after %v, want within 5 s", took)
+		}
+	})
+}
+
+// TestVolumesOfAnySmallSizeLoseNothing plays lives on volumes that are soon full.
+func TestVolumesOfAnySmallSizeLoseNothing(t *testing.T) {
+	seed := proof.Seed(t)
+	refused := 0
+	for n := range proof.Rounds(t, 100) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := proof.Rand(seed, n)
+			h := newLife(t, rng, memfs.Options{Size: 250_000 + rng.Int64N(250_000)})
+			if err := h.begin(); err != nil {
+				t.Fatal(err)
+			}
+			for range 150 {
+				if h.step(); h.broken != nil {
+					break
+				}
+			}
+			if h.broken == nil {
+				h.ends(n % 3)
+			} else {
+				_ = h.stop()
+			}
+			if refused += h.refusals; h.broken != nil {
+				t.Errorf("life %d: %v", n, h.broken)
+			}
+		})
 	}
-	if err := r.stop(); err != nil {
-		t.Fatal(err)
+	if refused == 0 {
+		t.Error("no volume was ever full")
 	}
-	if loud, silent := verify(t, r.dir, tiny, all, 4000); loud != nil || silent != nil {
-		t.Errorf("loud %v, silent %v", loud, silent)
-	}
+	t.Logf("%d requests were refused", refused)
 }

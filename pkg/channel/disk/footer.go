@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
 	"github.com/penstock-events/penstock/pkg/channel"
 )
 
@@ -13,27 +15,48 @@ const (
 	footerMagic = 0xF00750F5
 )
 
-// entry sums up one stream's part of a sealed segment.
+// entry sums up one run of a stream in a sealed segment.
 type entry struct {
-	kind        kind // kindEvent or kindDead, or kindBroker for all else a broker wrote
+	kind        kind // kindEvent, kindDead or kindMoved, or kindBroker for all else a broker wrote
 	stream      uint32
-	first       channel.Position // of a dense run
+	first       channel.Position
 	count       uint32
 	bytes       int64 // of all its frames
 	from, until int64 // first and last append time
 	table       int64 // where in the file count offsets (u32, in units of 8 bytes) stand
+	forgiven    int64 // of bytes, not counted against the broker; not on the medium
+
+	// Of a moved run, which need not be dense.
+	move uint32
+	span uint32          // last position - first
+	at   *roaring.Bitmap // positions - first; nil while nobody needs them
 }
 
 // last is the position of the run's end.
-func (e *entry) last() channel.Position { return e.first + channel.Position(e.count) - 1 }
+func (e *entry) last() channel.Position {
+	if e.kind == kindMoved {
+		return e.first + channel.Position(e.span)
+	}
+	return e.first + channel.Position(e.count) - 1
+}
 
-// footerSize bounds the frame that seals a segment.
+// tableSize is what the run's offsets take, and after them, where it is a
+// moved one, its positions.
+func (e *entry) tableSize() int64 {
+	if e.kind == kindMoved {
+		return 8 * int64(e.count)
+	}
+	return 4 * int64(e.count)
+}
+
+// footerSize bounds the frame that seals a segment. A moved record counts twice.
 func footerSize(entries, records int) int64 {
 	return frameSize(entries*entrySize + (records*4+7)&^7 + trailerSize)
 }
 
 // putFooter is the payload of the frame at offset off that seals a segment:
-// entries, then each one's table of offsets, then in the file's last bytes
+// entries, then each one's table of offsets (of a moved run its positions too,
+// as u32 from the first), then in the file's last bytes
 //
 //	0 u32 magic
 //	4 u32 number of entries
@@ -47,7 +70,7 @@ func putFooter(number uint64, off int64, entries []entry, tables [][]uint32) []b
 	for i := range entries {
 		e := &entries[i]
 		e.table = at
-		at += int64(e.count) * 4
+		at += e.tableSize()
 		b = append(b, byte(e.kind), 0, 0, 0)
 		b = binary.LittleEndian.AppendUint32(b, e.stream)
 		b = binary.LittleEndian.AppendUint64(b, uint64(e.first))
@@ -56,11 +79,17 @@ func putFooter(number uint64, off int64, entries []entry, tables [][]uint32) []b
 		b = binary.LittleEndian.AppendUint64(b, uint64(e.from))
 		b = binary.LittleEndian.AppendUint64(b, uint64(e.until))
 		b = binary.LittleEndian.AppendUint64(b, uint64(e.table))
-		b = binary.LittleEndian.AppendUint64(b, 0)
+		b = binary.LittleEndian.AppendUint32(b, e.move)
+		b = binary.LittleEndian.AppendUint32(b, e.span)
 	}
-	for _, t := range tables {
+	for i, t := range tables {
 		for _, o := range t {
 			b = binary.LittleEndian.AppendUint32(b, o)
+		}
+		if at := entries[i].at; at != nil {
+			for it := at.Iterator(); it.HasNext(); {
+				b = binary.LittleEndian.AppendUint32(b, it.Next())
+			}
 		}
 	}
 	b = pad(b)
@@ -95,14 +124,40 @@ func parseFooter(b []byte, off int64) ([]entry, error) {
 			from:   int64(binary.LittleEndian.Uint64(h[32:])),
 			until:  int64(binary.LittleEndian.Uint64(h[40:])),
 			table:  int64(binary.LittleEndian.Uint64(h[48:])),
+			move:   binary.LittleEndian.Uint32(h[56:]),
+			span:   binary.LittleEndian.Uint32(h[60:]),
 		}
 		e := &entries[i]
 		start := e.table - off - frameHeader
-		if start < tables || start+int64(e.count)*4 > int64(len(b)-trailerSize) {
+		if start < tables || start+e.tableSize() > int64(len(b)-trailerSize) {
 			return nil, fmt.Errorf("footer entry %d points outside the footer", i)
+		}
+		if e.kind == kindMoved {
+			if e.at = positionsAt(b[start+4*int64(e.count):start+e.tableSize()], e.span); e.at == nil {
+				return nil, fmt.Errorf("footer entry %d has positions that do not ascend", i)
+			}
 		}
 	}
 	return entries, nil
+}
+
+// positionsAt reads a moved run's positions; nil if they do not ascend up to span.
+func positionsAt(b []byte, span uint32) *roaring.Bitmap {
+	at := roaring.New()
+	last := int64(-1)
+	for ; len(b) > 0; b = b[4:] {
+		p := binary.LittleEndian.Uint32(b)
+		if int64(p) <= last {
+			return nil
+		}
+		last = int64(p)
+		at.Add(p)
+	}
+	if last != int64(span) {
+		return nil
+	}
+	at.RunOptimize()
+	return at
 }
 
 // loadFooter verifies a sealed segment's footer, found from the file's end.
@@ -115,7 +170,7 @@ func loadFooter(name string, f File, size int64, number uint64, seed uint32) ([]
 	}
 	var t [trailerSize]byte
 	if _, err := f.ReadAt(t[:], size-trailerSize); err != nil {
-		return nil, fmt.Errorf("read %s at %d: %w", name, size-trailerSize, err)
+		return nil, &readError{fmt.Errorf("read %s at %d: %w", name, size-trailerSize, err)}
 	}
 	off := int64(binary.LittleEndian.Uint64(t[8:]))
 	if binary.LittleEndian.Uint32(t[:]) != footerMagic || binary.LittleEndian.Uint32(t[28:]) != checksum(t[:28]) ||
@@ -127,7 +182,7 @@ func loadFooter(name string, f File, size int64, number uint64, seed uint32) ([]
 	}
 	b := make([]byte, size-off)
 	if _, err := f.ReadAt(b, off); err != nil {
-		return nil, fmt.Errorf("read %s at %d: %w", name, off, err)
+		return nil, &readError{fmt.Errorf("read %s at %d: %w", name, off, err)}
 	}
 	h, ok := parseFrame(b, seed, off)
 	if !ok || h.kind != kindFooter || h.size() != int64(len(b)) {

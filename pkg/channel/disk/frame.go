@@ -6,20 +6,22 @@ import (
 	"hash/crc32"
 )
 
-// kind says what a frame holds. Numbers are for ever; 10 to 12 are set aside
-// for a moved event, a declared gap and a discarded dead letter.
+// kind says what a frame holds. Numbers are for ever; 12 is set aside for a
+// discarded dead letter.
 type kind uint8
 
 const (
-	kindEvent     kind = 1 // one event
-	kindDead      kind = 2 // one dead letter, event included
-	kindRoutes    kind = 3 // a change of a broker's trigger set
-	kindProgress  kind = 4 // a change of delivery progress
-	kindBroker    kind = 5 // a broker made, or its settings changed
-	kindRemoval   kind = 6 // a broker gone
-	kindWatermark kind = 7 // nothing: carries a witness
-	kindOpen      kind = 8 // a new owner epoch begins
-	kindFooter    kind = 9 // the index of a sealed segment
+	kindEvent     kind = 1  // one event
+	kindDead      kind = 2  // one dead letter, event included
+	kindRoutes    kind = 3  // a change of a broker's trigger set
+	kindProgress  kind = 4  // a change of delivery progress
+	kindBroker    kind = 5  // a broker made, or its settings changed
+	kindRemoval   kind = 6  // a broker gone
+	kindWatermark kind = 7  // nothing: carries a witness
+	kindOpen      kind = 8  // a new owner epoch begins
+	kindFooter    kind = 9  // the index of a sealed segment
+	kindMoved     kind = 10 // a record of its stream, copied from an older segment
+	kindGap       kind = 11 // records that are declared lost
 )
 
 const (
@@ -39,7 +41,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 //	 0 u32 magic
 //	 4 u8  kind
 //	 5 u8  flags
-//	 6 u16 0
+//	 6 u16 of a moved record: which run of its move it belongs to; else 0
 //	 8 u32 length of the payload
 //	12 u32 stream
 //	16 u64 position in the stream
@@ -47,7 +49,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 //	32 u64 witness: LSN below which all was durable when this was written
 //	40 u32 owner epoch
 //	44 u32 CRC32C of the payload
-//	48 u32 0
+//	48 u32 of a moved record: the move's number; else 0
 //	52 u32 CRC32C of the above, of where the frame stands and of which store
 //	56     payload, zero bytes up to the next multiple of 8
 type frame struct {
@@ -60,6 +62,8 @@ type frame struct {
 	witness  uint64
 	epoch    uint32
 	sum      uint32
+	part     uint16 // of a move
+	move     uint32
 }
 
 // frameSize is what a payload takes in a segment.
@@ -87,6 +91,7 @@ func (f *frame) append(b []byte, seed uint32, off int64) []byte {
 	h := b[at:]
 	binary.LittleEndian.PutUint32(h[0:], frameMagic)
 	h[4], h[5] = byte(f.kind), f.flags
+	binary.LittleEndian.PutUint16(h[6:], f.part)
 	binary.LittleEndian.PutUint32(h[8:], f.length)
 	binary.LittleEndian.PutUint32(h[12:], f.stream)
 	binary.LittleEndian.PutUint64(h[16:], f.position)
@@ -94,6 +99,7 @@ func (f *frame) append(b []byte, seed uint32, off int64) []byte {
 	binary.LittleEndian.PutUint64(h[32:], f.witness)
 	binary.LittleEndian.PutUint32(h[40:], f.epoch)
 	binary.LittleEndian.PutUint32(h[44:], f.sum)
+	binary.LittleEndian.PutUint32(h[48:], f.move)
 	binary.LittleEndian.PutUint32(h[52:], seal(h, seed, off))
 	return b
 }
@@ -123,6 +129,8 @@ func parseFrame(h []byte, seed uint32, off int64) (frame, bool) {
 		witness:  binary.LittleEndian.Uint64(h[32:]),
 		epoch:    binary.LittleEndian.Uint32(h[40:]),
 		sum:      binary.LittleEndian.Uint32(h[44:]),
+		part:     binary.LittleEndian.Uint16(h[6:]),
+		move:     binary.LittleEndian.Uint32(h[48:]),
 	}, true
 }
 

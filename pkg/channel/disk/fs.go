@@ -68,10 +68,36 @@ func (e *LockedError) Error() string {
 		": stop that process or choose another directory"
 }
 
-// osFS is the operating system's file system.
-type osFS struct{}
+// osFS is the operating system's file system. owned may be nil.
+type osFS struct{ owned *ownedDir }
 
-func (osFS) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o700) }
+// ownedDir is the directory of the lock that is held, open as long as that:
+// a name in it is made durable when bytes are written already, and must not
+// fail then because a flood of connections has taken every file descriptor.
+type ownedDir struct {
+	path string
+	file *os.File
+}
+
+func (fs osFS) MkdirAll(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := fs.MkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	// Or a power cut takes the whole store.
+	if err := fs.SyncDir(parent); !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	return nil // we may write there, but not open it
+}
 
 func (osFS) List(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)

@@ -171,6 +171,9 @@ func verify(t testing.TB, dir string, o Options, want acked, size int) (loud, si
 			return loud, fmt.Errorf("%s is %s, was %s", id, e.ID(), name)
 		}
 	}
+	if gaps := b.Gaps(); loud == nil && len(gaps) > 0 {
+		loud = fmt.Errorf("declared lost: %v", gaps)
+	}
 	if loud == nil {
 		for id := range want {
 			if _, ok := all[id]; !ok {

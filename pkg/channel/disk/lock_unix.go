@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // Lock uses flock: the kernel frees it with the process, however that ends.
-func (osFS) Lock(name string) (io.Closer, error) {
+func (o osFS) Lock(name string) (io.Closer, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -30,6 +31,41 @@ func (osFS) Lock(name string) (io.Closer, error) {
 		f.Close()
 		return nil, err
 	}
+	if o.owned == nil {
+		return f, nil
+	}
+	dir, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	o.owned.path, o.owned.file = filepath.Dir(name), dir
+	return lock{f, dir}, nil
+}
+
+// lock is a lock with the directory it is in.
+type lock struct{ file, dir *os.File }
+
+func (l lock) Close() error { return errors.Join(l.file.Close(), l.dir.Close()) }
+
+// Probe keeps owners out as Lock does, leaves the file as it is, and lets
+// others look at the same time.
+func (osFS) Probe(name string) (io.Closer, error) {
+	f, err := os.Open(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+		defer f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			holder, _ := io.ReadAll(io.LimitReader(f, 32))
+			return nil, &LockedError{Name: name, Holder: strings.TrimSpace(string(holder))}
+		}
+		return nil, err
+	}
 	return f, nil
 }
 
@@ -38,9 +74,12 @@ func writePID(f *os.File) error {
 	return err
 }
 
-func (osFS) SyncDir(dir string) error {
+func (o osFS) SyncDir(dir string) error {
 	if !syncing {
 		return nil
+	}
+	if o.owned != nil && o.owned.path == filepath.Clean(dir) {
+		return o.owned.file.Sync()
 	}
 	d, err := os.Open(dir)
 	if err != nil {

@@ -25,6 +25,14 @@ type Options struct {
 	Logger       *slog.Logger        // nil logs nothing
 	Now          func() time.Time    // append times; nil is time.Now
 	SyncObserver func(time.Duration) // told how long each sync of a commit took; nil tells nobody
+
+	// Repair has Open do without what is missing or damaged where it would
+	// refuse: see Log.Repaired. What is lost is lost for good then.
+	Repair bool
+
+	ScrubRate     int64         // bytes a second that the scrubber reads; 0 is 20 MiB, negative switches it off
+	ScrubEvery    time.Duration // least time between the beginnings of two passes of the scrubber; 0 is 24 h
+	ScrubObserver ScrubObserver // told what the scrubber does; nil tells nobody
 }
 
 const (
@@ -45,7 +53,7 @@ const (
 
 func (o Options) withDefaults() Options {
 	if o.FS == nil {
-		o.FS = osFS{}
+		o.FS = osFS{owned: new(ownedDir)}
 	}
 	if o.SegmentSize == 0 {
 		o.SegmentSize = defaultSegmentSize
@@ -66,6 +74,15 @@ func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.ScrubRate == 0 {
+		o.ScrubRate = defaultScrubRate
+	}
+	if o.ScrubEvery <= 0 {
+		o.ScrubEvery = defaultScrubEvery
+	}
+	if o.ScrubObserver == nil {
+		o.ScrubObserver = noScrubObserver{}
+	}
 	return o
 }
 
@@ -83,9 +100,11 @@ type Log struct {
 
 	brokers atomic.Pointer[map[channel.UID]*broker]
 	latched atomic.Pointer[error]
-	full    atomic.Bool // no room for events
+	full    atomic.Bool            // no room for events
+	backup  atomic.Pointer[Backup] // under way; its files stay
 	closing atomic.Bool
 	running atomic.Bool // started is closed; asked first, for it is cheaper
+	vitals  vitals      // what Health tells
 	started chan struct{}
 
 	requests sync.Pool // of *request, for Append
@@ -116,14 +135,26 @@ type Log struct {
 	garbage         []garbage
 	sealedBytes     int64 // of the segments kept
 	collected       time.Time
-	torn            int64 // bytes that Open set aside
+	thin            []verdict // sealed segments to be copied from, the cheapest first
+	moving          *move
+	copies          []copied // moved records in buf
+	moved           int64    // bytes copied since the start
+	nextMoveNumber  uint32
+	unrecorded      bool     // segments were dropped that the newest checkpoint names
+	torn            int64    // bytes that Open set aside
+	aside           []uint64 // segments whose files a repair sets aside
+	repaired        []string // what a repair has done
+	lossy           bool     // a repair found a hole after the checkpoint
+	holed           bool     // the active segment has one
+	incomplete      error    // why Open had to do without a part of the log; nil if it had not
 
 	mu          sync.Mutex
 	streams     map[uint32]*stream
 	segments    []*segment // sealed and kept, ascending
 	active      *segment
 	open        []*segment // sealed ones with an open file
-	recent      []tailRef  // what the streams' tails hold, oldest first
+	suspects    map[uint64]*suspicion
+	recent      []tailRef // what the streams' tails hold, oldest first
 	recentHead  int
 	recentBytes int64
 	lazies      []lazy
@@ -142,14 +173,7 @@ var _ channel.Log = (*Log)(nil)
 //
 // The caller must call Run, which also closes the log.
 func Open(dir string, o Options) (*Log, error) {
-	o = o.withDefaults()
-	l := &Log{
-		dir: dir, o: o, fs: o.FS, log: o.Logger, segmentSize: o.SegmentSize, maxBytes: o.MaxBytes,
-		started: make(chan struct{}), kick: make(chan struct{}, 1), lazyKick: make(chan struct{}, 1),
-		committing: make(chan struct{}, 1), watermark: idle(),
-		streams: make(map[uint32]*stream), nextStream: 1,
-	}
-	l.brokers.Store(&map[channel.UID]*broker{})
+	l := newLog(dir, o.withDefaults())
 	if err := l.fs.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
@@ -165,6 +189,18 @@ func Open(dir string, o Options) (*Log, error) {
 	return l, nil
 }
 
+// newLog is a log that knows nothing yet and holds nothing open.
+func newLog(dir string, o Options) *Log {
+	l := &Log{
+		dir: dir, o: o, fs: o.FS, log: o.Logger, segmentSize: o.SegmentSize, maxBytes: o.MaxBytes,
+		started: make(chan struct{}), kick: make(chan struct{}, 1), lazyKick: make(chan struct{}, 1),
+		committing: make(chan struct{}, 1), watermark: idle(),
+		streams: make(map[uint32]*stream), nextStream: 1, suspects: make(map[uint64]*suspicion),
+	}
+	l.brokers.Store(&map[channel.UID]*broker{})
+	return l
+}
+
 // Torn is how many bytes of a write that was cut short Open has set aside in
 // a .torn file. They were never acknowledged.
 func (l *Log) Torn() int64 { return l.torn }
@@ -173,6 +209,8 @@ func (l *Log) Torn() int64 { return l.torn }
 func (l *Log) Run(ctx context.Context) error {
 	l.running.Store(true)
 	close(l.started)
+	l.lead(l.observe)
+	scrubbed := l.scrubbing(ctx)
 	lazy := idle()
 	defer l.watermark.Stop()
 	defer lazy.Stop()
@@ -193,6 +231,7 @@ func (l *Log) Run(ctx context.Context) error {
 			l.lead(l.tend)
 		}
 	}
+	<-scrubbed
 	l.committing <- struct{}{} // for good
 	return l.close()
 }
@@ -239,6 +278,7 @@ func (l *Log) bear() {
 
 // tend is the log's housekeeping, once in a while.
 func (l *Log) tend() {
+	l.observe()
 	if l.latched.Load() != nil {
 		return
 	}
@@ -247,6 +287,10 @@ func (l *Log) tend() {
 		l.keep(l.checkpoint())
 	}
 	l.collect(nil)
+	l.tendMoves()
+	if len(l.garbage) > 0 { // a backup may have kept it
+		l.keep(l.sweep())
+	}
 }
 
 // keep handles a checkpoint's error: without it recovery takes longer, but

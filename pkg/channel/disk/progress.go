@@ -65,6 +65,11 @@ func (b *broker) apply(changes []channel.ShardProgress) {
 			continue
 		}
 		p := &b.progress[c.Shard]
+		for _, lane := range c.Lanes {
+			if lane.Added != nil && !lane.Added.IsEmpty() && lane.Added.Minimum() < uint64(p.scanned) {
+				p.backfills++
+			}
+		}
 		p.scanned = max(p.scanned, c.Scanned)
 		for _, lane := range c.Lanes {
 			pending := p.lane(lane.Trigger)

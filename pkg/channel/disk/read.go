@@ -2,7 +2,6 @@ package disk
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +40,8 @@ func (b *broker) Read(ctx context.Context, shard channel.ShardID, from channel.P
 			l.mu.Unlock()
 			return buf, from, err
 		}
-		if from = max(from, s.earliest()); from >= s.next {
+		if start := max(from, s.earliest()); start >= s.next && s.swallowed(from, s.next) == nil {
+			from = start
 			wake := s.waiter()
 			l.mu.Unlock()
 			select {
@@ -77,13 +77,14 @@ func (l *Log) read(ctx context.Context, s *stream, from channel.Position, buf []
 			return buf, from, err
 		}
 		p, more, err := l.plan(s, from, cap(buf)-len(buf), buf[len(buf):])
-		if gap, ok := errors.AsType[*channel.GapError](err); ok {
-			return buf, gap.To, err
-		}
 		if err != nil {
 			return buf, from, err
 		}
-		if !more {
+		if gap := l.swallowed(s, from, p.first); gap != nil {
+			p.close()
+			return buf, gap.To, gap
+		}
+		if from = p.first; !more {
 			break
 		}
 		if p.segment == nil { // from memory
@@ -91,39 +92,61 @@ func (l *Log) read(ctx context.Context, s *stream, from channel.Position, buf []
 			from = buf[len(buf)-1].Position + 1
 			continue
 		}
-		at := len(buf)
-		var gap *channel.GapError
-		next := p.first
-		for i, off := range p.offsets {
-			pos := p.first + channel.Position(i)
-			var r channel.Record
-			if r, err = p.record(s, pos, off); err != nil {
-				if gap == nil {
-					gap = &channel.GapError{Shard: s.shard(), From: pos, Cause: err}
-				}
-				next = pos + 1
-				continue // the gap goes on until a record is good again
-			}
-			if gap != nil {
-				break
-			}
-			buf = append(buf, r)
-			next = pos + 1
-			if size += r.Event.Size(); size >= readBytes {
-				break
-			}
-		}
+		n := len(buf)
+		buf, from, err = p.fill(s, buf, max(1, readBytes-size))
 		p.close()
-		from = next
-		if gap != nil {
-			gap.To = next
-			return buf, next, gap
+		if err != nil {
+			return buf, from, err
 		}
-		if len(buf) == at {
-			return buf, from, fmt.Errorf("read shard %d at %d: no offsets", s.shard(), from)
+		for _, r := range buf[n:] {
+			size += r.Event.Size()
 		}
 	}
 	return buf, from, nil
+}
+
+// fill appends the plan's records to buf, up to so many bytes, and returns the
+// position to go on from.
+func (p *plan) fill(s *stream, buf []channel.Record, bytes int) ([]channel.Record, channel.Position, error) {
+	var gap *channel.GapError
+	next := p.first
+	for i, off := range p.offsets {
+		pos := p.position(i)
+		if gap != nil && pos != next {
+			break // what lies between is not damaged, it is gone
+		}
+		if lost := p.log.swallowed(s, next, pos); lost != nil {
+			if gap != nil {
+				break
+			}
+			return buf, lost.To, lost
+		}
+		r, err := p.record(s, pos, off)
+		if errors.As(err, new(*readError)) {
+			return buf, next, fmt.Errorf("read shard %d at %d: %w", s.shard(), pos, err)
+		}
+		if err != nil {
+			if gap == nil {
+				gap = &channel.GapError{Shard: s.shard(), From: pos, Cause: err}
+			}
+			next = pos + 1
+			p.log.met(s, pos)
+			continue // the gap goes on until a record is good again
+		}
+		if gap != nil {
+			break
+		}
+		buf = append(buf, r)
+		next = pos + 1
+		if bytes -= r.Event.Size(); bytes <= 0 || len(buf) == cap(buf) {
+			break
+		}
+	}
+	if gap != nil {
+		gap.To = next
+		return buf, next, gap
+	}
+	return buf, next, nil
 }
 
 // shard is the number of an event stream's shard.
@@ -146,7 +169,8 @@ func (b *broker) Get(ctx context.Context, shard channel.ShardID, positions []cha
 }
 
 // fetch reads single records at ascending positions and hands each payload
-// over. What cannot be read becomes a *GapError each.
+// over. What cannot be read becomes a *GapError each; an error of reading says
+// nothing about the record and is told as it is.
 func (l *Log) fetch(ctx context.Context, s *stream, positions []channel.Position, take func(channel.Position, int64, []byte) error) error {
 	l.mu.Lock()
 	err := s.broker.readable()
@@ -155,49 +179,51 @@ func (l *Log) fetch(ctx context.Context, s *stream, positions []channel.Position
 		return err
 	}
 	var errs []error
-	gap := func(pos channel.Position, cause error) {
-		errs = append(errs, &channel.GapError{Shard: s.shard(), From: pos, To: pos + 1, Cause: cause})
+	gap := func(pos channel.Position, lost bool, cause error) {
+		errs = append(errs, &channel.GapError{Shard: s.shard(), From: pos, To: pos + 1, Lost: lost, Cause: cause})
+	}
+	absent := func(pos channel.Position) {
+		if lost := s.lost.Load(); lost != nil && lost.Contains(uint64(pos)) {
+			gap(pos, true, errLost)
+		}
 	}
 	for len(positions) > 0 {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		pos, n := positions[0], neighbours(positions)
-		p, more, err := l.plan(s, pos, n, nil)
-		if damage, ok := errors.AsType[*channel.GapError](err); ok {
-			for ; len(positions) > 0 && positions[0] < damage.To; positions = positions[1:] {
-				gap(positions[0], damage.Cause)
-			}
-			continue
-		}
-		switch {
-		case err != nil:
+		p, more, err := l.plan(s, positions[0], neighbours(positions), nil)
+		if err != nil {
 			return errors.Join(append(errs, err)...)
-		case !more:
-			return errors.Join(errs...) // none of the rest is there
-		case p.segment == nil && p.records[0].Position == pos:
-			for i := range p.records {
-				if err := take(pos+channel.Position(i), p.records[i].Time.UnixNano(), p.records[i].Event.Raw()); err != nil {
-					gap(pos+channel.Position(i), err)
+		}
+		for ; len(positions) > 0 && (positions[0] < p.first || !more); positions = positions[1:] {
+			absent(positions[0])
+		}
+		for i := 0; i < p.len() && len(positions) > 0; i++ {
+			pos := p.position(i)
+			for ; len(positions) > 0 && positions[0] < pos; positions = positions[1:] {
+				absent(positions[0])
+			}
+			if len(positions) == 0 || positions[0] != pos {
+				continue
+			}
+			positions = positions[1:]
+			if p.segment == nil {
+				r := &p.records[i]
+				err = take(pos, r.Time.UnixNano(), r.Event.Raw())
+			} else {
+				var h frame
+				var payload []byte
+				if h, payload, err = p.frame(s, pos, p.offsets[i]); err == nil {
+					err = take(pos, h.time, payload)
 				}
 			}
-			n = len(p.records)
-		case p.segment != nil && p.first == pos:
-			for i, off := range p.offsets {
-				h, payload, err := p.frame(s, pos+channel.Position(i), off)
-				if err == nil {
-					err = take(pos+channel.Position(i), h.time, payload)
-				}
-				if err != nil {
-					gap(pos+channel.Position(i), err)
-				}
+			if errors.As(err, new(*readError)) {
+				errs = append(errs, fmt.Errorf("read shard %d at %d: %w", s.shard(), pos, err))
+			} else if err != nil {
+				gap(pos, false, err)
 			}
-			n = len(p.offsets)
-		default:
-			n = 1 // it is gone
 		}
 		p.close()
-		positions = positions[n:]
 	}
 	return errors.Join(errs...)
 }
@@ -223,75 +249,97 @@ func (b *broker) Range(shard channel.ShardID) (earliest, next channel.Position) 
 }
 
 // plan is what to read next: records that memory has, or offsets in a segment
-// that is held open until close.
+// that is held open until close. Where there is nothing, first is the position
+// to go on from.
 type plan struct {
 	log     *Log
 	segment *segment
 	file    File
 	limit   int64 // no frame goes beyond it
 	first   channel.Position
+	at      []channel.Position // of the offsets; nil where they are dense from first
 	offsets []uint32
 	records []channel.Record
 	chunk   *chunk
 }
 
-// plan finds the first records at or after from, at most n of them; false if
-// there are none. Those that memory has are appended to into.
+// position is where the i-th record stands.
+func (p *plan) position(i int) channel.Position {
+	if p.at != nil {
+		return p.at[i]
+	}
+	return p.first + channel.Position(i)
+}
+
+func (p *plan) len() int { return len(p.offsets) + len(p.records) }
+
+// plan finds the first records at or after from; false if there are none. It
+// is at most n of them, or the next 1024 of a moved run, whose neighbours in the
+// file need not be neighbours in the stream. Those that memory has are appended
+// to into.
 func (l *Log) plan(s *stream, from channel.Position, n int, into []channel.Record) (p plan, more bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := s.broker.readable(); err != nil {
 		return p, false, err
 	}
-	if from = max(from, s.earliest()); from >= s.next {
+	p = plan{log: l, first: max(from, s.earliest())}
+	if p.first >= s.next {
+		p.first = max(from, s.next)
 		return p, false, nil
 	}
+	from = p.first
 	if first := s.next - channel.Position(s.tail.len()); from >= first {
 		i := s.tail.head + int(from-first)
 		p.records = append(into, s.tail.records[i:min(i+n, len(s.tail.records))]...)
 		return p, true, nil
 	}
 	if i := s.find(from); i < len(s.runs) {
-		p, err = l.planSealed(s, s.runs[i], from, n)
+		err = p.sealed(s, &s.runs[i], from, n)
 		return p, err == nil, err
 	}
-	from = max(from, s.first)
-	i := int(from - s.first)
-	if i >= len(s.offsets) {
+	if len(s.offsets) == 0 {
+		p.first = s.next
 		return p, false, nil
 	}
+	p.first = max(from, s.first)
+	i := int(p.first - s.first)
 	l.active.refs++
-	return plan{
-		log: l, segment: l.active, file: l.active.file, limit: l.tailOff, first: from,
-		offsets: s.offsets[i:min(i+n, len(s.offsets))], chunk: chunks.Get().(*chunk),
-	}, true, nil
+	p.segment, p.file, p.limit = l.active, l.active.file, l.tailOff
+	p.offsets, p.chunk = s.offsets[i:min(i+n, len(s.offsets))], chunks.Get().(*chunk)
+	return p, true, nil
 }
 
-// planSealed is plan for a run of a sealed segment, whose offsets stand in
-// its footer. Reading 4 KiB of them under the lock is what keeps a million
-// pending events from costing memory. Under Log.mu.
-func (l *Log) planSealed(s *stream, r run, from channel.Position, n int) (plan, error) {
-	g := r.segment
-	from = max(from, r.first)
-	n = min(n, int(r.end()-from), readOffsets)
+// sealed plans for a run, whose offsets mostly stand in its segment's footer.
+// Reading 4 KiB of them under the lock is what keeps a million pending events
+// from costing memory. Under Log.mu.
+func (p *plan) sealed(s *stream, r *run, from channel.Position, n int) error {
+	l, g := p.log, r.segment
+	if n = min(n, readOffsets); r.at != nil {
+		n = readOffsets
+	}
+	index, first, at, n := r.locate(from, n)
+	if n <= 0 {
+		return fmt.Errorf("read shard %d at %d: run of segment %d ends before", s.shard(), from, g.number)
+	}
 	if err := l.acquire(g); err != nil {
-		err = fmt.Errorf("open segment %d: %w", g.number, err)
-		if isExhausted(err) {
-			return plan{}, err
+		if !isExhausted(err) {
+			l.doubt(g, err)
 		}
-		return plan{}, &channel.GapError{Shard: s.shard(), From: from, To: r.end(), Cause: err}
+		return fmt.Errorf("open segment %d: %w", g.number, err)
 	}
-	b := make([]byte, 4*n)
-	if _, err := g.file.ReadAt(b, r.table+4*int64(from-r.first)); err != nil {
+	offsets, err := r.lookUp(index, n)
+	if err != nil {
 		g.refs--
-		return plan{}, &channel.GapError{Shard: s.shard(), From: from, To: from + channel.Position(n),
-			Cause: fmt.Errorf("read footer of segment %d: %w", g.number, err)}
+		l.doubt(g, err)
+		return fmt.Errorf("read shard %d at %d: %w", s.shard(), from, err)
 	}
-	offsets := make([]uint32, n)
-	for i := range offsets {
-		offsets[i] = binary.LittleEndian.Uint32(b[4*i:])
+	p.segment, p.file, p.limit = g, g.file, g.size
+	if g == l.active {
+		p.limit = l.tailOff
 	}
-	return plan{log: l, segment: g, file: g.file, limit: g.size, first: from, offsets: offsets, chunk: chunks.Get().(*chunk)}, nil
+	p.first, p.at, p.offsets, p.chunk = first, at, offsets, chunks.Get().(*chunk)
+	return nil
 }
 
 func (p *plan) close() {
@@ -316,18 +364,38 @@ func (p *plan) record(s *stream, pos channel.Position, off uint32) (channel.Reco
 }
 
 // frame reads and verifies one frame. The payload is good until the next call.
+// What does not verify is read again, from the medium: memory may lie too.
 func (p *plan) frame(s *stream, pos channel.Position, units uint32) (frame, []byte, error) {
 	off := int64(units) * frameAlign
 	// Dense runs are read in large pieces; a few far apart are not.
 	last := int64(p.offsets[len(p.offsets)-1]) * frameAlign
-	h, payload, err := p.chunk.frame(p.file, p.segment.seed, off, p.limit, last)
-	if err == nil && (h.kind != s.kind || h.stream != s.id || h.position != uint64(pos)) {
-		err = errors.New("another record stands there")
+	h, payload, err := p.verified(s, pos, off, last)
+	if err != nil {
+		p.chunk.forget()
+		if uncached := p.file.Uncache(); uncached != nil {
+			err = &readError{errors.Join(err, uncached)}
+		} else {
+			h, payload, err = p.verified(s, pos, off, last)
+		}
 	}
 	if err != nil {
+		p.log.mu.Lock()
+		p.log.doubt(p.segment, err)
+		p.log.mu.Unlock()
 		return h, nil, fmt.Errorf("segment %d at %d: %w", p.segment.number, off, err)
 	}
 	return h, payload, nil
+}
+
+func (p *plan) verified(s *stream, pos channel.Position, off, last int64) (frame, []byte, error) {
+	if off < segmentHeader {
+		return frame{}, nil, errors.New("there is no such record any more")
+	}
+	h, payload, err := p.chunk.frame(p.file, p.segment.seed, off, p.limit, last)
+	if err == nil && (h.kind != s.kind && h.kind != kindMoved || h.stream != s.id || h.position != uint64(pos)) {
+		err = errors.New("another record stands there")
+	}
+	return h, payload, err
 }
 
 // readError is the medium's refusal to read, which says nothing about what
@@ -367,15 +435,18 @@ func (c *chunk) view(f File, off int64, n int, limit, ahead int64) ([]byte, erro
 		c.buf = make([]byte, max(size, readAhead))
 	}
 	c.buf, c.off = c.buf[:size], off
-	if got, err := f.ReadAt(c.buf, off); got < n {
+	got, err := f.ReadAt(c.buf, off)
+	if got < n && n < size { // what lies ahead may be what cannot be read
+		got, err = f.ReadAt(c.buf[:n], off)
+	}
+	if got < n {
 		c.buf = c.buf[:0]
 		if err == nil || errors.Is(err, io.EOF) {
 			return nil, io.ErrUnexpectedEOF
 		}
 		return nil, &readError{err}
-	} else {
-		c.buf = c.buf[:got]
 	}
+	c.buf = c.buf[:got]
 	return c.buf[:n], nil
 }
 

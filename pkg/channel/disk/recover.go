@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -31,7 +30,7 @@ func (l *Log) list() (s stored, err error) {
 			continue
 		}
 		for suffix, list := range map[string]*[]uint64{segmentSuffix: &s.segments, checkpointSuffix: &s.checkpoints} {
-			if digits, ok := strings.CutSuffix(name, suffix); ok {
+			if digits, ok := strings.CutSuffix(name, suffix); ok && isNumbered(name, suffix) {
 				if n, err := strconv.ParseUint(digits, 10, 64); err == nil {
 					*list = append(*list, n)
 				}
@@ -59,19 +58,35 @@ func (l *Log) recover() error {
 		}
 		return l.create(found)
 	}
-	c, err := l.loadCheckpoint(found)
+	c, t, err := l.verify(found)
 	if err != nil {
 		return err
+	}
+	if err := l.resume(c, found, t); err != nil {
+		return err
+	}
+	if l.o.Repair {
+		return l.resumeRepaired()
+	}
+	return l.declareMissing()
+}
+
+// verify reads what recovery must know and changes nothing, so that Check can
+// do it too. The file of t is open unless there is an error.
+func (l *Log) verify(found stored) (c cover, t torn, err error) {
+	if c, err = l.loadCheckpoint(found); err != nil {
+		return c, t, err
 	}
 	l.store = c.store
 	if err := l.loadSealed(c); err != nil {
-		return err
+		return c, t, err
 	}
-	t, err := l.replay(c, found)
-	if err != nil {
-		return err
+	if l.o.Repair {
+		t, err = l.replayDamaged(c, found)
+	} else {
+		t, err = l.replay(c, found)
 	}
-	return l.resume(c, found, t)
+	return c, t, err
 }
 
 // checkUnused refuses a directory whose checkpoints are gone: only a first
@@ -104,7 +119,7 @@ func (l *Log) checkUnused(found stored) error {
 
 // create makes a new store.
 func (l *Log) create(found stored) error {
-	if err := l.clean(found, nil); err != nil {
+	if err := l.clean(found, nil, nil); err != nil {
 		return err
 	}
 	for _, number := range found.segments {
@@ -180,25 +195,61 @@ func (l *Log) loadSealed(c cover) error {
 		name := segmentName(l.dir, want.number)
 		f, err := l.fs.Open(name)
 		if isAbsent(err) {
-			return &CorruptError{File: name, Reason: "segment is missing"}
+			if err := l.giveUpSealed(want.number, &CorruptError{File: name, Reason: "segment is missing", missing: true}); err != nil {
+				return err
+			}
+			continue
 		}
 		if err != nil {
 			return fmt.Errorf("open segment: %w", err)
 		}
-		g, err := l.loadSegment(name, f, want.number)
-		if err == nil && (g.base != want.base || uint64(g.size) != want.size) {
-			err = &CorruptError{File: name, Offset: g.size, Reason: fmt.Sprintf(
-				"segment of %d bytes from %d is not the one that was sealed with %d from %d", g.size, g.base, want.size, want.base)}
-		}
-		if err == nil {
-			g.entries, err = loadFooter(name, f, g.size, g.number, g.seed)
+		if err = l.openSealed(want, name, f); err != nil {
+			err = l.giveUpSealed(want.number, err)
 		}
 		if err = errors.Join(err, f.Close()); err != nil {
 			return err
 		}
-		l.addSealed(g)
 	}
 	return nil
+}
+
+// openSealed verifies the footer of one segment and takes it into the state.
+// Where header or footer is damaged the frames are asked instead; where the file
+// is not the one that was sealed, or belongs to a later version, it is refused.
+func (l *Log) openSealed(want covered, name string, f File) error {
+	g, err := l.indexed(want, name, f)
+	if err != nil && errors.As(err, new(*readError)) {
+		g, err = l.indexed(want, name, f) // perhaps it was for once
+	}
+	if err == nil {
+		l.addSealed(g)
+		return nil
+	}
+	if corrupt, ok := errors.AsType[*CorruptError](err); errors.As(err, new(*VersionError)) || ok && corrupt.foreign {
+		return err
+	}
+	l.incomplete = err
+	_, err = l.salvage(want, f, err)
+	return err
+}
+
+// indexed is a sealed segment with the entries of its footer.
+func (l *Log) indexed(want covered, name string, f File) (*segment, error) {
+	g, err := l.loadSegment(name, f, want.number)
+	if err != nil {
+		return nil, err
+	}
+	if g.base != want.base {
+		return nil, &CorruptError{File: name, foreign: true, Reason: fmt.Sprintf(
+			"segment from %d is not the one that was sealed from %d", g.base, want.base)}
+	}
+	if uint64(g.size) != want.size {
+		return nil, &CorruptError{File: name, Offset: g.size, Reason: fmt.Sprintf(
+			"segment of %d bytes was sealed with %d", g.size, want.size)}
+	}
+	g.moves = want.moves
+	g.entries, err = loadFooter(name, f, g.size, g.number, g.seed)
+	return g, err
 }
 
 // loadSegment reads a segment's header.
@@ -209,7 +260,7 @@ func (l *Log) loadSegment(name string, f File, number uint64) (*segment, error) 
 		return nil, fmt.Errorf("size of %s: %w", name, err)
 	}
 	if size < segmentHeader {
-		return nil, &CorruptError{File: name, Offset: size, Reason: "file is too short for a segment"}
+		return nil, &CorruptError{File: name, Offset: size, foreign: true, Reason: "file is too short for a segment"}
 	}
 	if _, err := f.ReadAt(h[:], 0); err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
@@ -219,7 +270,7 @@ func (l *Log) loadSegment(name string, f File, number uint64) (*segment, error) 
 		return nil, err
 	}
 	if store != l.store {
-		return nil, &CorruptError{File: name, Reason: "segment belongs to another store"}
+		return nil, &CorruptError{File: name, foreign: true, Reason: "segment belongs to another store"}
 	}
 	return &segment{number: number, base: base, seed: frameSeed(l.store, number), size: size}, nil
 }
@@ -228,29 +279,23 @@ func (l *Log) loadSegment(name string, f File, number uint64) (*segment, error) 
 func (l *Log) addSealed(g *segment) {
 	l.segments = append(l.segments, g)
 	l.sealedBytes += g.size
-	for _, e := range g.entries {
+	for i := range g.entries {
+		e := &g.entries[i]
 		s := l.streams[e.stream]
 		if s == nil {
 			continue // of a broker that was removed
 		}
-		s.broker.bytes.Add(e.bytes)
-		if e.kind != kindBroker {
-			s.add(g, e)
+		if e.kind == kindBroker {
+			s.broker.bytes.Add(e.bytes)
+			continue
 		}
-		if e.kind == kindDead {
-			s.broker.deadBytes += e.bytes
+		s.charge(e.bytes)
+		if e.kind != kindMoved || g.counts(e.move) {
+			s.add(runOf(g, e))
+		} else {
+			e.at = nil
 		}
 	}
-}
-
-// torn is the end of the log: where its valid frames end, and whether bytes
-// of a write that was cut short follow.
-type torn struct {
-	file      File
-	from      int64
-	size      int64
-	footer    bool // the segment is sealed, but the next was not begun
-	discarded bool // bytes follow
 }
 
 // replay verifies every frame from the checkpoint's segment on and applies
@@ -276,6 +321,9 @@ func (l *Log) replay(c cover, found stored) (torn, error) {
 		}
 		if last {
 			l.epoch++
+			if !t.footer { // else they are entered from the footer
+				l.enterParts()
+			}
 			return t, nil
 		}
 		g := l.active
@@ -286,6 +334,15 @@ func (l *Log) replay(c cover, found stored) (torn, error) {
 		l.retire(t.from)
 	}
 	return torn{}, nil
+}
+
+// enterParts gives the streams what was moved into the active segment.
+func (l *Log) enterParts() {
+	for _, p := range l.active.parts {
+		if s := l.streams[p.stream]; s != nil && l.active.counts(p.move) {
+			s.add(p.run())
+		}
+	}
 }
 
 // replaySegment scans one segment. Only the last one may end in the middle.
@@ -314,6 +371,9 @@ func (l *Log) replaySegment(number uint64, c cover, last bool) (t torn, err erro
 	if prev := l.active; prev != nil && g.base != prev.end() {
 		return t, &CorruptError{File: name, Reason: fmt.Sprintf("segment begins at %d, the one before it ends at %d", g.base, prev.end())}
 	}
+	if number == c.active {
+		g.moves = c.moves
+	}
 	t.size = g.size
 	l.begin(g, segmentHeader)
 	g.refs = 1
@@ -336,8 +396,21 @@ func (l *Log) replaySegment(number uint64, c cover, last bool) (t torn, err erro
 
 // resume makes the recovered log writable: from here on files change.
 func (l *Log) resume(c cover, found stored, t torn) error {
+	// The last owner may have died before it had synced the names that were
+	// found: nothing may be built on a file that a power cut can still take.
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return fmt.Errorf("sync %s: %w", l.dir, err)
+	}
+	// An owner that was killed may have left names that no power cut has to
+	// respect: what is acknowledged from here on must not hang on them.
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return fmt.Errorf("sync %s: %w", l.dir, err)
+	}
+	if t.file == nil {
+		return l.beginAnew(c, found)
+	}
 	l.active.file = t.file
-	if err := l.clean(found, l.keeps(c)); err != nil {
+	if err := l.clean(found, l.keeps(c), append(c.damaged, l.aside...)); err != nil {
 		return err
 	}
 	if t.discarded { // after clean: it may have to make the room
@@ -397,44 +470,6 @@ func (l *Log) resumeSealed(t torn) error {
 	return l.openEpoch()
 }
 
-// saveTorn copies the bytes of a write that was cut short, for who wants to
-// know what was in them. They were never acknowledged.
-func (l *Log) saveTorn(t torn) error {
-	name := filepath.Join(l.dir, fmt.Sprintf("%016d-%d.torn", l.active.number, t.from))
-	if err := l.fs.Remove(name); err != nil && !isAbsent(err) {
-		return fmt.Errorf("save torn tail: %w", err)
-	}
-	f, err := l.fs.Create(name)
-	if err != nil {
-		return fmt.Errorf("save torn tail: %w", err)
-	}
-	end := t.from
-	b := make([]byte, 1<<20)
-	for at := t.from; at < t.size && err == nil; at += int64(len(b)) {
-		n := min(int64(len(b)), t.size-at)
-		if _, err = t.file.ReadAt(b[:n], at); err != nil {
-			break
-		}
-		if used := len(bytes.TrimRight(b[:n], "\x00")); used > 0 {
-			end = at + int64(used)
-			_, err = f.WriteAt(b[:used], at-t.from)
-		}
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("save torn tail as %s: %w", name, err)
-	}
-	if err := l.fs.SyncDir(l.dir); err != nil {
-		return fmt.Errorf("save torn tail: %w", err)
-	}
-	l.torn = end - t.from
-	l.log.Warn("the last write was cut short: its bytes, never acknowledged, are set aside",
-		"file", name, "segment", l.active.number, "offset", t.from, "bytes", l.torn)
-	return nil
-}
-
 // keeps are the segments that are part of the log.
 func (l *Log) keeps(c cover) map[uint64]bool {
 	keep := make(map[uint64]bool)
@@ -442,13 +477,14 @@ func (l *Log) keeps(c cover) map[uint64]bool {
 		keep[g.number] = true
 	}
 	for n := c.active; n <= l.active.number; n++ {
-		keep[n] = true
+		keep[n] = !slices.Contains(l.aside, n)
 	}
 	return keep
 }
 
-// clean removes what an earlier owner left half made or had dropped already.
-func (l *Log) clean(found stored, keep map[uint64]bool) error {
+// clean removes what an earlier owner left half made or had dropped already,
+// and sets aside what that had found damaged.
+func (l *Log) clean(found stored, keep map[uint64]bool, damaged []uint64) error {
 	for _, name := range found.temps {
 		if err := l.fs.Remove(filepath.Join(l.dir, name)); err != nil {
 			return fmt.Errorf("remove unfinished file: %w", err)
@@ -459,6 +495,12 @@ func (l *Log) clean(found stored, keep map[uint64]bool) error {
 	}
 	for _, number := range found.segments {
 		if keep[number] {
+			continue
+		}
+		if slices.Contains(damaged, number) {
+			if err := l.setAside(number); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := l.fs.Remove(segmentName(l.dir, number)); err != nil {

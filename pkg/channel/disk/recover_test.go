@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,37 +81,6 @@ func TestTornLastBatchIsDroppedWholeAtEveryByte(t *testing.T) {
 func used(b []byte) int {
 	n := len(strings.TrimRight(string(b), "\x00"))
 	return (n + frameAlign - 1) &^ (frameAlign - 1)
-}
-
-func TestNoFlippedBitIsSilent(t *testing.T) {
-	im, all := crashed(t, 120, 2, 400)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 1))
-	segments := im.names(segmentSuffix)
-	flips := 300
-	if testing.Short() {
-		flips = 60
-	}
-	quiet := 0
-	for range flips {
-		name := segments[rng.IntN(len(segments))]
-		at := rng.IntN(used(im[name]))
-		bit := byte(1) << rng.IntN(8)
-		dir := im.with(name, func(b []byte) []byte { b[at] ^= bit; return b }).write(t)
-		loud, silent := verify(t, dir, tiny, all, 400)
-		if silent != nil {
-			t.Fatalf("flip of bit %d at %d of %s: silent: %v", bit, at, name, silent)
-		}
-		if loud == nil {
-			quiet++
-		}
-		os.RemoveAll(dir)
-	}
-	// Reads see every event; what they do not see are frames that carry none.
-	if quiet > flips/10 {
-		t.Errorf("%d of %d flips had no effect", quiet, flips)
-	}
 }
 
 func TestDamagedEventIsAGapAndItsNeighboursAreRead(t *testing.T) {

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/penstock-events/penstock/pkg/channel"
@@ -20,6 +21,8 @@ func (l *Log) redo(f *scanned, base, covered uint64) error {
 	switch f.kind {
 	case kindEvent, kindDead:
 		return l.redoRecord(f, fresh)
+	case kindMoved:
+		return l.redoMoved(f)
 	case kindWatermark, kindOpen, kindFooter:
 		return nil
 	case kindBroker:
@@ -35,13 +38,13 @@ func (l *Log) redo(f *scanned, base, covered uint64) error {
 				l.enter(newBroker(l, info, first))
 			}
 		}
-	case kindRoutes, kindProgress, kindRemoval:
+	case kindRoutes, kindProgress, kindRemoval, kindGap:
 	default:
 		return fmt.Errorf("frame of unknown kind %d", f.kind)
 	}
 	s := l.streams[f.stream]
 	if s == nil {
-		return nil // of a broker that was removed
+		return l.unknown(f) // of a broker that was removed
 	}
 	b := s.broker
 	b.noteOther(f.size(), f.time)
@@ -56,6 +59,9 @@ func (l *Log) redo(f *scanned, base, covered uint64) error {
 		if d.err != nil {
 			return d.err
 		}
+		if l.lossy && change.Epoch != b.routes.Epoch()+1 {
+			l.did("broker %s: changes of its triggers are missing before change %d", b.info.Name, change.Epoch)
+		}
 		b.routes.Add(change)
 		b.routes.Forget(b.unscanned)
 	case kindProgress:
@@ -63,7 +69,18 @@ func (l *Log) redo(f *scanned, base, covered uint64) error {
 		if err != nil {
 			return err
 		}
+		for i := range changes {
+			if l.lossy {
+				changes[i].Scanned = 0 // what became pending below it may be gone
+			}
+		}
 		b.apply(changes)
+	case kindGap:
+		d, err := decodeDeclaration(b, f.payload)
+		if err != nil {
+			return err
+		}
+		d.apply()
 	case kindRemoval:
 		l.forget(b)
 	}
@@ -74,9 +91,12 @@ func (l *Log) redo(f *scanned, base, covered uint64) error {
 func (l *Log) redoRecord(f *scanned, fresh bool) error {
 	s := l.streams[f.stream]
 	if s == nil {
-		return nil // of a broker that was removed
+		return l.unknown(f) // of a broker that was removed
 	}
 	pos := channel.Position(f.position)
+	if l.o.Repair {
+		l.skip(s, pos, fresh)
+	}
 	if want := s.first + channel.Position(len(s.offsets)); len(s.offsets) > 0 && pos != want || fresh && pos != s.next {
 		return fmt.Errorf("stream %d goes on at %d, not at %d", f.stream, pos, max(want, s.next))
 	}
@@ -100,5 +120,46 @@ func (l *Log) redoRecord(f *scanned, fresh bool) error {
 			s.broker.bury(deathOf(&letter), pos)
 		}
 	}
+	return nil
+}
+
+// unknown passes over a frame of a broker that is not known: it was removed,
+// or, after a hole, its beginning is gone.
+func (l *Log) unknown(f *scanned) error {
+	if l.lossy && f.stream >= l.nextStream {
+		return errors.New("it belongs to a broker whose record is gone")
+	}
+	return nil
+}
+
+// redoMoved enters a record that was moved here. Whether its move counts is
+// the checkpoint's to say; one that begins after it cannot count yet.
+func (l *Log) redoMoved(f *scanned) error {
+	l.nextMoveNumber = max(l.nextMoveNumber, f.move+1)
+	s := l.streams[f.stream]
+	if s == nil {
+		return nil // of a broker that was removed
+	}
+	g, pos := l.active, channel.Position(f.position)
+	if pos == 0 || pos >= s.next {
+		return fmt.Errorf("stream %d has position %d moved before it was written", f.stream, pos)
+	}
+	var p *part
+	for i := len(g.parts) - 1; i >= 0 && p == nil; i-- {
+		if q := g.parts[i]; q.stream == f.stream && q.move == f.move && q.number == f.part {
+			p = q
+		}
+	}
+	if p == nil {
+		p = &part{segment: g, number: f.part, entry: entry{kind: kindMoved, stream: f.stream, move: f.move}}
+		g.parts = append(g.parts, p)
+		l.entries++
+	}
+	if p.count > 0 && (pos <= p.last() || pos-p.first > 1<<32-1) {
+		return fmt.Errorf("stream %d has position %d moved after %d", f.stream, pos, p.last())
+	}
+	p.add(pos, f.off, f.size(), f.time)
+	s.charge(f.size())
+	l.records += 2
 	return nil
 }

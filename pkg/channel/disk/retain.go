@@ -1,12 +1,12 @@
 package disk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
-
-	"github.com/RoaringBitmap/roaring/v2/roaring64"
 
 	"github.com/penstock-events/penstock/pkg/channel"
 )
@@ -53,121 +53,181 @@ func (l *Log) deadReserve(b *broker) int64 {
 	return min(b.maxBytes.Load()/8, l.segmentSize)
 }
 
-// freeFor removes what a broker need not keep, retention or not. The active
-// segment is sealed for it if it could go whole. Committer only.
+// freeFor removes what a broker need not keep, retention or not, and copies
+// some of what it must from segments that hold little else. Committer only.
 func (l *Log) freeFor(b *broker) {
-	l.mu.Lock()
-	var entries []entry
-	for _, s := range l.streams {
-		if e, _, ok := s.sealed(); ok {
-			entries = append(entries, e)
-		}
-	}
-	useful := len(entries) > 0 && !l.needs(entries, func(o *broker, _ entry) bool {
-		return o != b && o.info.Retention > 0 && o.info.RetentionBytes > 0
-	})
-	l.mu.Unlock()
-	if useful {
+	if l.sealFor(b) {
 		if err := l.roll(); err != nil {
 			return
 		}
 	}
 	l.collect(b)
+	// What does not fit into the time of one append goes on by itself, and the
+	// broker is told to come back.
+	if limit := l.moved + moveAtOnce; !b.fits() {
+		l.moveOn(func() bool { return l.moved >= limit || b.fits() }, nil)
+	}
 }
 
-// collect removes segments that nobody needs any more. Retention holds, but
-// not for the broker that is short of room, and not while the volume is full.
-// Committer only.
+// fits reports whether the broker has room for events again.
+func (b *broker) fits() bool {
+	return b.bytes.Load() <= b.maxBytes.Load()-2*b.log.deadReserve(b)
+}
+
+// sealFor reports whether the active segment should be sealed, so that what it
+// holds of a broker and nobody needs can go. Where others need most of the
+// segment it stays, and what cannot go is not held against the broker.
+func (l *Log) sealFor(b *broker) bool {
+	view := l.survey()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refresh(view)
+	entries := l.activeEntries()
+	retained := make(map[*entry]bool)
+	var charged int64
+	for i := range entries {
+		e := &entries[i]
+		s := l.streams[e.stream]
+		if s == nil {
+			continue
+		}
+		o := s.broker
+		if o == b {
+			charged += e.bytes - e.forgiven
+		}
+		retained[e] = e.kind == kindEvent && o != b && o.info.Retention > 0 && o.info.RetentionBytes > 0
+	}
+	v := l.judge(l.active, entries, view, retained)
+	used := l.tailOff - segmentHeader
+	switch {
+	case charged <= v.of[b]:
+		return false
+	case v.others(b)*2 < used:
+		// Not for a handful of bytes: a segment costs a file.
+		return v.live == 0 || v.live*2 < used && (charged-v.of[b])*16 >= b.maxBytes.Load()
+	}
+	for i := range entries {
+		l.forgive(b, &entries[i], view)
+	}
+	for i := range entries {
+		e := &entries[i]
+		switch s := l.streams[e.stream]; {
+		case s == nil:
+		case e.kind == kindBroker:
+			s.broker.other.forgiven = e.forgiven
+		case e.kind == kindMoved:
+			l.active.parts[i+len(l.active.parts)-len(entries)].forgiven = e.forgiven
+		default:
+			s.forgiven = e.forgiven
+		}
+	}
+	return false
+}
+
+// forgive no longer counts against a broker what it does not need of a
+// segment that stays for others' sake. Under Log.mu.
+func (l *Log) forgive(b *broker, e *entry, view map[*stream]live) {
+	s := l.streams[e.stream]
+	if s == nil || s.broker != b {
+		return
+	}
+	var keep int64
+	if e.kind != kindBroker {
+		look := view[s]
+		keep = (look.count(e)*e.bytes + int64(e.count) - 1) / max(int64(e.count), 1)
+	}
+	more := e.bytes - e.forgiven - keep
+	if more <= 0 {
+		return
+	}
+	e.forgiven += more
+	if e.kind == kindBroker {
+		b.bytes.Add(-more)
+	} else {
+		s.charge(-more)
+	}
+}
+
+// collect removes segments that nobody needs any more, and lists those of
+// which little is needed. Retention holds, but not for the broker that is short
+// of room, and not while the volume is full. Committer only.
 func (l *Log) collect(short *broker) {
 	full := l.full.Load()
 	if short == nil && !full && time.Since(l.collected) < collectEvery {
 		return
 	}
 	l.collected = time.Now()
-	now := l.o.Now()
-	kept := make(map[*broker]int64) // bytes of settled events, newest first
+	view := l.survey()
 	l.mu.Lock()
-	dropped := 0
-	for i := len(l.segments) - 1; i >= 0; i-- {
-		g := l.segments[i]
-		retained := func(b *broker, e entry) bool {
-			if full || b == short || b.info.Retention <= 0 || b.info.RetentionBytes <= 0 {
-				return false
-			}
-			kept[b] += e.bytes
-			return now.Sub(time.Unix(0, e.until)) <= b.info.Retention && kept[b] <= b.info.RetentionBytes
-		}
-		if l.needs(g.entries, retained) {
+	l.refresh(view)
+	retained := l.retained(func(b *broker) bool { return full || b == short })
+	worth := thinShare
+	if full || short != nil {
+		worth = crampedShare
+	}
+	l.thin = nil
+	left := l.segments[:0]
+	dropped := false
+	for _, g := range l.segments {
+		v := l.judge(g, g.entries, view, retained)
+		if v.live == 0 {
+			l.dropSegment(g)
+			dropped = true
 			continue
 		}
-		l.segments = append(l.segments[:i], l.segments[i+1:]...)
-		l.dropSegment(g)
-		dropped++
+		left = append(left, g)
+		switch {
+		case v.share(g.size) < worth && (full || short == nil || v.helps(l, short)):
+			l.thin = append(l.thin, v)
+		case short != nil && v.others(short)*2 >= g.size:
+			for i := range g.entries {
+				l.forgive(short, &g.entries[i], view)
+			}
+		}
 	}
+	clear(l.segments[len(left):])
+	l.segments = left
 	l.mu.Unlock()
-	if dropped == 0 {
-		return
+	slices.SortFunc(l.thin, func(a, b verdict) int {
+		return cmp.Compare(a.share(a.segment.size), b.share(b.segment.size)) // the cheapest first
+	})
+	if dropped {
+		l.record()
 	}
-	// Twice, so that both kept checkpoints know: the files go with the second.
+}
+
+// helps reports whether a broker's bytes become fewer when the segment goes.
+func (v *verdict) helps(l *Log, b *broker) bool {
+	var charged int64
+	for i := range v.segment.entries {
+		e := &v.segment.entries[i]
+		if s := l.streams[e.stream]; s != nil && s.broker == b {
+			charged += e.bytes - e.forgiven
+		}
+	}
+	return charged > v.of[b]
+}
+
+// others is the live part of all brokers but one.
+func (v *verdict) others(b *broker) int64 { return v.live - v.of[b] }
+
+// record writes down that segments were dropped: twice, so that both kept
+// checkpoints know; the files go with the second. Committer only.
+func (l *Log) record() {
+	l.unrecorded = false
 	for range 2 {
-		if err := l.checkpoint(); err != nil {
+		err := l.checkpoint()
+		if isFull(err) && l.spare != nil {
+			// The next segment's place is worth less than the room that is won.
+			l.discardSpare()
+			err = l.checkpoint()
+		}
+		if err != nil {
 			l.keep(err)
 			return
 		}
 	}
 	l.provide()
-}
-
-// needs reports whether any of a segment's entries must stay. Settled events
-// are the caller's to decide. Under Log.mu.
-func (l *Log) needs(entries []entry, retained func(*broker, entry) bool) bool {
-	needed := false
-	for _, e := range entries {
-		s := l.streams[e.stream]
-		if s == nil || e.kind == kindBroker {
-			continue // of a removed broker, or kept in the checkpoint
-		}
-		b := s.broker
-		if e.kind == kindDead {
-			needed = needed || b.anyDead(e)
-			continue
-		}
-		needed = b.anyPending(int(e.stream-b.base), e) || retained(b, e) || needed
-	}
-	return needed
-}
-
-// anyPending reports whether the run holds an event without a final state.
-func (b *broker) anyPending(shard int, e entry) bool {
-	p := &b.progress[shard]
-	if e.last() >= p.scanned {
-		return true
-	}
-	for _, lane := range p.lanes {
-		if intersects(&lane.Positions, e) {
-			return true
-		}
-	}
-	return false
-}
-
-func (b *broker) anyDead(e entry) bool {
-	for _, set := range b.letters {
-		if intersects(set, e) {
-			return true
-		}
-	}
-	return false
-}
-
-// intersects reports whether a position of the run is in the set.
-func intersects(set *roaring64.Bitmap, e entry) bool {
-	if set.IsEmpty() || set.Minimum() > uint64(e.last()) {
-		return false
-	}
-	it := set.Iterator()
-	it.AdvanceIfNeeded(uint64(e.first))
-	return it.HasNext() && it.PeekNext() <= uint64(e.last())
 }
 
 // dropSegment takes a sealed segment out of everything but the disk. Under Log.mu.
@@ -180,15 +240,17 @@ func (l *Log) dropSegment(g *segment) {
 		if s == nil {
 			continue
 		}
-		s.broker.bytes.Add(-e.bytes)
-		if e.kind != kindBroker {
-			s.drop(g)
+		if e.kind == kindBroker {
+			s.broker.bytes.Add(e.forgiven - e.bytes)
+			continue
 		}
-		if e.kind == kindDead {
-			s.broker.deadBytes -= e.bytes
-		}
+		s.charge(e.forgiven - e.bytes)
+		s.drop(g)
 	}
 	g.entries = nil
+	if l.moving != nil && l.moving.source == g {
+		l.moving = nil // what it has copied is not needed either
+	}
 	for i, o := range l.open {
 		if o == g {
 			l.open = append(l.open[:i], l.open[i+1:]...)
@@ -204,8 +266,14 @@ func (l *Log) dropSegment(g *segment) {
 func (l *Log) sweep() error {
 	left := l.garbage[:0]
 	for _, g := range l.garbage {
-		if g.after+2 > l.sequence {
+		if g.after+2 > l.sequence || l.pinned(g.segment.number) {
 			left = append(left, g)
+			continue
+		}
+		if g.segment.damaged {
+			if err := l.setAside(g.segment.number); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := l.fs.Remove(segmentName(l.dir, g.segment.number)); err != nil && !isAbsent(err) {

@@ -41,7 +41,8 @@ func (l *Log) roll() error {
 func (l *Log) unprepared(err error) error {
 	switch {
 	case isFull(err):
-		l.setFull(true)
+		l.unpin()
+		l.setFull(err.Error())
 		return l.refused(fmt.Errorf("%w: %w", channel.ErrQuota, err))
 	case isExhausted(err):
 		return l.refused(fmt.Errorf("%w: %w", channel.ErrUnavailable, err))
@@ -55,17 +56,16 @@ func (l *Log) unprepared(err error) error {
 // returns its length. The entries stay with the segment.
 func (l *Log) sealActive() (int64, error) {
 	l.mu.Lock()
-	var entries []entry
-	var tables [][]uint32
-	for _, s := range l.streams {
-		if e, offsets, ok := s.sealed(); ok {
-			entries, tables = append(entries, e), append(tables, offsets)
+	entries := l.activeEntries()
+	tables := make([][]uint32, len(entries))
+	for i := range entries {
+		if s := l.streams[entries[i].stream]; s != nil && entries[i].kind == s.kind {
+			tables[i] = s.offsets
 		}
 	}
-	for _, b := range *l.brokers.Load() {
-		if b.other.kind != 0 {
-			entries, tables = append(entries, b.other), append(tables, nil)
-		}
+	moved := len(entries) - len(l.active.parts)
+	for i, p := range l.active.parts {
+		tables[moved+i] = p.offsets
 	}
 	l.mu.Unlock()
 	payload := putFooter(l.active.number, l.tailOff, entries, tables)
@@ -84,7 +84,31 @@ func (l *Log) sealActive() (int64, error) {
 		return 0, fmt.Errorf("seal segment %d: %w", l.active.number, err)
 	}
 	l.active.entries = entries
+	for i, p := range l.active.parts {
+		p.table = entries[moved+i].table
+	}
 	return size, nil
+}
+
+// activeEntries sums up what the active segment holds: what was appended to
+// each stream, what each broker wrote beside, and last what was moved into it.
+// Under Log.mu.
+func (l *Log) activeEntries() []entry {
+	var entries []entry
+	for _, s := range l.streams {
+		if e, ok := s.sealed(); ok {
+			entries = append(entries, e)
+		}
+	}
+	for _, b := range *l.brokers.Load() {
+		if b.other.kind != 0 {
+			entries = append(entries, b.other)
+		}
+	}
+	for _, p := range l.active.parts {
+		entries = append(entries, p.entry)
+	}
+	return entries
 }
 
 // retire moves the active segment, sealed at a length, to the sealed ones:
@@ -92,12 +116,36 @@ func (l *Log) sealActive() (int64, error) {
 func (l *Log) retire(size int64) {
 	g := l.active
 	g.size = size
-	for _, e := range g.entries {
-		if s := l.streams[e.stream]; s != nil && e.kind != kindBroker {
-			s.add(g, e)
-			s.offsets, s.bytes = nil, 0
+	for i := range g.entries {
+		e := &g.entries[i]
+		s := l.streams[e.stream]
+		if s == nil || e.kind == kindBroker {
+			continue
+		}
+		if e.kind != kindMoved {
+			r := runOf(g, e)
+			if g.scanned {
+				r.offsets = s.offsets
+			}
+			s.add(r)
+			s.offsets, s.bytes, s.forgiven = nil, 0, 0
+			continue
+		}
+		if !g.counts(e.move) {
+			continue
+		}
+		if r := s.in(g, e.first); r != nil {
+			r.table, r.offsets = e.table, nil // the footer has them from now on
+		} else if g.scanned {
+			s.add(g.parts[i+len(g.parts)-len(g.entries)].run())
+		} else {
+			s.add(runOf(g, e))
 		}
 	}
+	for _, p := range g.parts {
+		p.offsets = nil
+	}
+	g.parts = nil
 	for _, b := range *l.brokers.Load() {
 		b.other = entry{}
 	}
@@ -121,29 +169,34 @@ func (l *Log) begin(g *segment, off int64) {
 // active segment is then the reserve in which progress and dead letters go
 // on. Committer only.
 func (l *Log) provide() {
-	full := false
+	full := l.tight()
 	if l.tailOff > l.segmentSize/2 {
-		if err := l.prepare(); err != nil {
-			if full = isFull(err); !full && !isExhausted(err) {
-				l.latch(err)
-				return
-			}
+		if err := l.prepare(); isFull(err) {
+			full = err.Error()
+		} else if err != nil && !isExhausted(err) {
+			l.latch(err)
+			return
 		}
 	}
-	reserve := min(l.segmentSize/2, l.maxBytes/8)
-	if l.maxBytes > 0 && l.sealedBytes+l.tailOff > l.maxBytes-reserve {
-		full = true
+	if full != "" {
+		l.unpin()
+	}
+	if bytes := l.sealedBytes + l.tailOff; l.maxBytes > 0 && bytes > l.maxBytes-l.reserved() {
+		full = fmt.Sprintf("the log has %d of the %d bytes it may have", bytes, l.maxBytes)
 	}
 	l.setFull(full)
 }
 
-func (l *Log) setFull(full bool) {
+// setFull makes events refused for a reason, or accepted where why is "".
+func (l *Log) setFull(why string) {
+	l.vitals.because(why)
+	full := why != ""
 	if l.full.Swap(full) == full {
 		return
 	}
 	if full {
 		l.log.Error("no room for events: they are refused until there is", "dir", l.dir,
-			"bytes", l.sealedBytes+l.tailOff, "max-bytes", l.maxBytes)
+			"reason", why, "bytes", l.sealedBytes+l.tailOff, "max-bytes", l.maxBytes)
 	} else {
 		l.log.Info("there is room for events again", "dir", l.dir)
 	}

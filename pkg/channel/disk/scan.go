@@ -86,7 +86,7 @@ func (sc *scan) lookAhead(t *torn) error {
 	var magic [4]byte
 	binary.LittleEndian.PutUint32(magic[:], frameMagic)
 	const step = 1 << 20
-	b := make([]byte, step+frameHeader)
+	b := make([]byte, min(step+frameHeader, size-from))
 	for at := from; at < size; at += step {
 		n, err := sc.file.ReadAt(b[:min(int64(len(b)), size-at)], at)
 		if n == 0 && err != nil {
@@ -110,8 +110,8 @@ func (sc *scan) lookAhead(t *torn) error {
 
 // nonZero is the offset of the first byte that is not zero, size if none is.
 func nonZero(f File, from, size int64) (int64, error) {
-	b := make([]byte, 1<<20)
-	zeros := make([]byte, 1<<20)
+	b := make([]byte, min(1<<20, max(0, size-from)))
+	zeros := make([]byte, len(b))
 	for from < size {
 		n, err := f.ReadAt(b[:min(int64(len(b)), size-from)], from)
 		if n == 0 && err != nil {

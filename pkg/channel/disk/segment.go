@@ -2,9 +2,11 @@ package disk
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"path/filepath"
+	"slices"
 )
 
 // formatVersion is of segments and checkpoints alike. A store of a later
@@ -26,13 +28,20 @@ type segment struct {
 
 	size    int64 // once sealed: length of the file
 	entries []entry
+	parts   []*part  // of moves into it, until it is sealed
+	moves   []uint32 // those that count
 	dropped bool
+	damaged bool // its file is set aside when it goes
+	scanned bool // its index was made from its frames: there is no good footer
 
 	file File // nil while closed
 	refs int  // readers that use file
 }
 
 func (s *segment) end() uint64 { return s.base + uint64(s.size) }
+
+// counts reports whether a move into the segment has ended well.
+func (s *segment) counts(move uint32) bool { return slices.Contains(s.moves, move) }
 
 func segmentName(dir string, number uint64) string {
 	return filepath.Join(dir, fmt.Sprintf("%016d%s", number, segmentSuffix))
@@ -75,7 +84,7 @@ func parseSegmentHeader(name string, h []byte, number uint64) (base uint64, stor
 		return 0, store, &VersionError{File: name, Version: v}
 	}
 	if n := binary.LittleEndian.Uint64(h[16:]); n != number {
-		return 0, store, &CorruptError{File: name, Reason: fmt.Sprintf("this is segment %d under another name", n)}
+		return 0, store, &CorruptError{File: name, foreign: true, Reason: fmt.Sprintf("this is segment %d under another name", n)}
 	}
 	copy(store[:], h[32:48])
 	return binary.LittleEndian.Uint64(h[24:]), store, nil
@@ -87,10 +96,13 @@ type CorruptError struct {
 	File   string
 	Offset int64
 	Reason string
+
+	foreign bool // another file stands in its place
+	missing bool // or none
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("%s is damaged at offset %d: %s; nothing was changed: check the disk, then restore the data directory from a backup",
+	return fmt.Sprintf("%s is damaged at offset %d: %s; nothing was changed: check the disk, then restore the data directory from a backup, or give up what is lost with penstock doctor --repair",
 		e.File, e.Offset, e.Reason)
 }
 
@@ -123,6 +135,14 @@ func (l *Log) prepare() error {
 	}
 	l.spare = f
 	return nil
+}
+
+// discardSpare gives the next segment's place back.
+func (l *Log) discardSpare() {
+	if err := errors.Join(l.spare.Close(), l.fs.Remove(filepath.Join(l.dir, spareName))); err != nil {
+		l.log.Warn("the next segment's file stays", "dir", l.dir, "error", err)
+	}
+	l.spare = nil
 }
 
 // install turns the spare into segment number, ready for frames. What fails

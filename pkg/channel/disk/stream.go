@@ -1,7 +1,14 @@
 package disk
 
 import (
+	"encoding/binary"
+	"fmt"
+	"slices"
 	"sort"
+	"sync/atomic"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
 
 	"github.com/penstock-events/penstock/pkg/channel"
 )
@@ -13,32 +20,90 @@ type stream struct {
 	kind   kind
 	broker *broker
 
-	runs []run // in sealed segments, by first position
+	// By first position; no two overlap. Those of sealed segments, and of moves
+	// into the active one.
+	runs []run
+
+	// lost are positions that were declared lost; nil for none. What is stored
+	// there is not changed any more.
+	lost atomic.Pointer[roaring64.Bitmap]
 
 	// Of the active segment. offsets grows only at the end and never past len,
 	// so readers may hold an old slice header without a lock.
 	first       channel.Position
 	offsets     []uint32 // in units of 8 bytes
 	bytes       int64
+	forgiven    int64 // of bytes
 	from, until int64
 
 	next   channel.Position // after the last durable record
 	assign channel.Position // after the last record given a position; committer only
 	touch  uint64           // segment that has room for this stream's entry; committer only
 
+	skipped *roaring64.Bitmap // dead letters that a repair found gone
+
 	tail tail
 	wake chan struct{} // closed at the next change; nil while nobody waits
 }
 
-// run is a stretch of a stream in one sealed segment.
+// run is a stretch of a stream in one segment. It is dense, or, where only
+// what was live has been moved, sparse: memory then has the positions, about
+// two bytes each, and only the offsets are looked up in the file. A wrong
+// offset shows, for the frame names its position; a wrong position would not.
 type run struct {
-	segment *segment
-	first   channel.Position
-	count   uint32
-	table   int64
+	segment     *segment
+	first, last channel.Position
+	count       uint32
+	at          *roaring.Bitmap // positions - first; nil for a dense run
+	table       int64           // of the offsets in the footer
+	offsets     []uint32        // instead of table where there is no good footer; 0 for a record that is not there
 }
 
-func (r *run) end() channel.Position { return r.first + channel.Position(r.count) }
+func runOf(g *segment, e *entry) run {
+	r := run{segment: g, first: e.first, last: e.last(), count: e.count, table: e.table}
+	if e.kind == kindMoved {
+		r.at = e.at
+	}
+	return r
+}
+
+// locate finds the first n records at or after from: where the first one's
+// offset is in the run's table, and their positions, nil if they are dense.
+func (r *run) locate(from channel.Position, n int) (index int, first channel.Position, at []channel.Position, count int) {
+	first = max(from, r.first)
+	if r.at == nil {
+		index = int(first - r.first)
+		return index, first, nil, min(n, int(r.count)-index)
+	}
+	it := r.at.Iterator()
+	it.AdvanceIfNeeded(uint32(first - r.first))
+	for it.HasNext() && len(at) < n {
+		at = append(at, r.first+channel.Position(it.Next()))
+	}
+	if len(at) == 0 {
+		return 0, first, nil, 0
+	}
+	if at[0] > r.first {
+		index = int(r.at.Rank(uint32(at[0]-r.first))) - 1
+	}
+	return index, at[0], at, len(at)
+}
+
+// lookUp reads n offsets of the run from its segment's open file.
+func (r *run) lookUp(index, n int) ([]uint32, error) {
+	if r.offsets != nil {
+		return r.offsets[index : index+n], nil
+	}
+	b := make([]byte, 4*n)
+	if _, err := r.segment.file.ReadAt(b, r.table+4*int64(index)); err != nil {
+		return nil, &readError{fmt.Errorf("read footer of segment %d: %w", r.segment.number, err)}
+	}
+	offsets := make([]uint32, n)
+	for i := range offsets {
+		offsets[i] = binary.LittleEndian.Uint32(b[4*i:])
+	}
+	return offsets, nil
+}
 
 // earliest is the first position kept, next if there is none.
 func (s *stream) earliest() channel.Position {
@@ -51,9 +116,9 @@ func (s *stream) earliest() channel.Position {
 	return s.next
 }
 
-// find is the first run that ends after pos; len(runs) if none does.
+// find is the first run that ends at or after pos; len(runs) if none does.
 func (s *stream) find(pos channel.Position) int {
-	return sort.Search(len(s.runs), func(i int) bool { return s.runs[i].end() > pos })
+	return sort.Search(len(s.runs), func(i int) bool { return s.runs[i].last >= pos })
 }
 
 // note enters a durable record of the active segment.
@@ -70,24 +135,28 @@ func (s *stream) note(pos channel.Position, off, size, time int64) {
 }
 
 // sealed turns what the active segment holds of the stream into an entry.
-func (s *stream) sealed() (entry, []uint32, bool) {
+func (s *stream) sealed() (entry, bool) {
 	if len(s.offsets) == 0 {
-		return entry{}, nil, false
+		return entry{}, false
 	}
-	e := entry{
+	return entry{
 		kind: s.kind, stream: s.id, first: s.first, count: uint32(len(s.offsets)),
-		bytes: s.bytes, from: s.from, until: s.until,
-	}
-	return e, s.offsets, true
+		bytes: s.bytes, from: s.from, until: s.until, forgiven: s.forgiven,
+	}, true
 }
 
-// add enters a sealed segment's run.
-func (s *stream) add(g *segment, e entry) {
-	r := run{segment: g, first: e.first, count: e.count, table: e.table}
+// add enters a run.
+func (s *stream) add(r run) {
 	i := sort.Search(len(s.runs), func(i int) bool { return s.runs[i].first > r.first })
-	s.runs = append(s.runs, run{})
-	copy(s.runs[i+1:], s.runs[i:])
-	s.runs[i] = r
+	s.runs = slices.Insert(s.runs, i, r)
+}
+
+// in finds the stream's run in a segment that begins at first; nil if there is none.
+func (s *stream) in(g *segment, first channel.Position) *run {
+	if i := s.find(first); i < len(s.runs) && s.runs[i].segment == g && s.runs[i].first == first {
+		return &s.runs[i]
+	}
+	return nil
 }
 
 // drop forgets a removed segment's runs, and the tail's copies of them.
