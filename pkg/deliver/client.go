@@ -58,7 +58,7 @@ type Options struct {
 	MaxKept int
 
 	// MaxIdlePerHost and MaxIdle bound the connections that are kept open for
-	// the next event, to one host and in all; 0 is 64 and 1024.
+	// the next event, to one host and in all; 0 is 64 and DefaultMaxIdle.
 	MaxIdlePerHost int
 	MaxIdle        int
 
@@ -66,6 +66,9 @@ type Options struct {
 	// that announces a shorter time (Keep-Alive: timeout=5) is believed.
 	IdleTimeout time.Duration
 }
+
+// DefaultMaxIdle is the default of Options.MaxIdle.
+const DefaultMaxIdle = 1024
 
 // Client delivers. Make one with New; Close it when nothing sends any more.
 type Client struct {
@@ -90,7 +93,7 @@ func New(o Options) *Client {
 	o.MaxAnswer = orDefault(o.MaxAnswer, 1<<20)
 	o.MaxKept = orDefault(o.MaxKept, 4<<10)
 	o.MaxIdlePerHost = orDefault(o.MaxIdlePerHost, 64)
-	o.MaxIdle = orDefault(o.MaxIdle, 1024)
+	o.MaxIdle = orDefault(o.MaxIdle, DefaultMaxIdle)
 	o.IdleTimeout = orDefault(o.IdleTimeout, time.Minute)
 
 	c := &Client{o: o, dial: o.Dial, pools: map[poolKey]weak.Pointer[pool]{}}

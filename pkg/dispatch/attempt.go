@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"time"
 
 	"github.com/penstock-events/penstock/pkg/channel"
@@ -39,7 +41,7 @@ func (l *lane) attempt(ctx context.Context, it *item) {
 		l.attemptSink(ctx, it, &conf)
 		return
 	}
-	answer, err := l.broker.d.opts.Sender.Send(ctx, l.request(it, &conf))
+	answer, err := l.send(ctx, it, l.request(it, &conf))
 	if err == nil && len(answer.Replies) > 0 {
 		err = l.broker.reply(ctx, l, it.event, answer.Replies)
 	}
@@ -50,16 +52,30 @@ func (l *lane) attempt(ctx context.Context, it *item) {
 	l.metrics.Attempt(answer.Duration, answer.Status)
 	if err == nil {
 		l.metrics.Count(telemetry.Delivered, 1)
-		l.metrics.Age(time.Since(it.accepted))
+		l.metrics.Age(max(0, l.broker.d.opts.Now().Sub(it.accepted)))
 		l.settle(it)
 		return
 	}
 	l.metrics.Count(telemetry.Failed, 1)
 	if wait, again := conf.policy.Next(it.attempts, err, rand.Float64()); again && !final(err) {
-		l.again(it, time.Now().Add(wait))
+		l.again(it, wait)
 		return
 	}
 	l.bury(ctx, it, &conf, err)
+}
+
+// send makes one HTTP attempt. A panic in it is a failed attempt: events and
+// answers come from outside, and one of them must not take down the process
+// and all that is in flight, again after each restart.
+func (l *lane) send(ctx context.Context, it *item, r *deliver.Request) (answer deliver.Answer, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("attempt panicked: %v", cause)
+			l.broker.d.log.Error("attempt panicked", "broker", l.broker.name, "trigger", l.name,
+				"id", l.broker.id(it.shard, it.pos).String(), "err", err, "stack", telemetry.Stack(debug.Stack()))
+		}
+	}()
+	return l.broker.d.opts.Sender.Send(ctx, r)
 }
 
 func (l *lane) request(it *item, conf *laneConf) *deliver.Request {
@@ -110,7 +126,7 @@ func (l *lane) letter(it *item, conf *laneConf, cause error) channel.DeadLetter 
 		Trigger:     l.uid,
 		TriggerName: l.name,
 		Accepted:    it.accepted,
-		Died:        time.Now(),
+		Died:        l.broker.d.opts.Now(),
 		Attempts:    it.attempts,
 		Reason:      failure.Reason,
 		Code:        failure.Status,
@@ -144,7 +160,7 @@ func (l *lane) attemptSink(ctx context.Context, it *item, conf *laneConf) {
 		// It died before a restart: only the broker's own dead letter knows of what.
 		failure = &deliver.Failure{Destination: conf.subscriber.Destination(), Reason: "see the broker's own dead letter"}
 	}
-	_, err := l.broker.d.opts.Sender.Send(ctx, &deliver.Request{
+	_, err := l.send(ctx, it, &deliver.Request{
 		Target:  conf.sink,
 		Event:   it.event,
 		Format:  conf.format,
@@ -160,7 +176,7 @@ func (l *lane) attemptSink(ctx context.Context, it *item, conf *laneConf) {
 		return
 	}
 	if wait, again := conf.policy.Next(it.attempts, err, rand.Float64()); again {
-		l.again(it, time.Now().Add(wait))
+		l.again(it, wait)
 		return
 	}
 	l.metrics.SinkFailed()

@@ -25,10 +25,10 @@ type broker struct {
 	ctx      context.Context // of the scanners and the flush
 	cancel   context.CancelFunc
 
-	// routing is held for reading while records are matched and for writing
-	// while a change of the trigger set is recorded and put in force, so that no
-	// record after a change is ever matched by the set before it.
-	routing sync.RWMutex
+	// routing is passed to match records and shut while a change of the trigger
+	// set is recorded and put in force, so that no record after a change is ever
+	// matched by the set before it.
+	routing gate
 	tables  []*table // the first decides from the start, each other from its own positions on
 
 	scanned []atomic.Uint64 // by shard: every record below has been offered
@@ -54,6 +54,7 @@ func newBroker(d *Dispatcher, conf *config.Broker, log channel.BrokerLog) (*brok
 	b.ctx, b.cancel = context.WithCancel(d.scanning)
 	for _, change := range log.Routes() {
 		if err := b.recall(change); err != nil {
+			b.abandon()
 			return nil, err
 		}
 	}
@@ -66,6 +67,14 @@ func newBroker(d *Dispatcher, conf *config.Broker, log channel.BrokerLog) (*brok
 		}
 	}
 	return b, nil
+}
+
+// abandon gives back what a broker holds that was never started.
+func (b *broker) abandon() {
+	b.cancel()
+	for _, l := range b.list() {
+		l.metrics.Close()
+	}
 }
 
 // start begins to scan; the lanes have their settings.
@@ -108,8 +117,8 @@ func (b *broker) scan(shard int) {
 
 // match offers records, each by the trigger set of its own time.
 func (b *broker) match(shard int, records []channel.Record, scratch *filter.Scratch) {
-	b.routing.RLock()
-	defer b.routing.RUnlock()
+	b.routing.enter()
+	defer b.routing.leave()
 	at := 0
 	for i := range records {
 		r := &records[i]

@@ -44,11 +44,17 @@ type Options struct {
 	// cuts them off; 0 means 20 s. An attempt that is cut off is made again
 	// after the restart.
 	DrainTimeout time.Duration
+
+	// Now is the wall clock, by which what outlives the process is dated: when
+	// a retry may start, when an event died. nil is time.Now. Waits within the
+	// process never look at it.
+	Now func() time.Time
 }
 
 const (
-	// flushEvery is how far progress may lag behind what happened.
-	flushEvery = 100 * time.Millisecond
+	// flushEvery is how long what happened waits to be handed to the log. Progress
+	// may lag 100 ms in all, and the log takes its part of that.
+	flushEvery = 40 * time.Millisecond
 
 	// idleWorker is how long a parked worker is kept.
 	idleWorker = 10 * time.Second
@@ -71,7 +77,9 @@ type Dispatcher struct {
 	scanners sync.WaitGroup
 	workers  sync.WaitGroup
 
-	applying sync.Mutex // one Apply at a time
+	// applying holds one token while Apply works: it waits for the disk, and a
+	// stop waits for it.
+	applying chan struct{}
 	brokers  atomic.Pointer[map[channel.UID]*broker]
 }
 
@@ -89,7 +97,10 @@ func New(o Options) *Dispatcher {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	d := &Dispatcher{opts: o, log: o.Logger}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	d := &Dispatcher{opts: o, log: o.Logger, applying: make(chan struct{}, 1)}
 	d.attempts, d.cutOff = context.WithCancel(context.Background())
 	d.scanning, d.stop = context.WithCancel(context.Background())
 	d.brokers.Store(&map[channel.UID]*broker{})
@@ -100,8 +111,8 @@ func New(o Options) *Dispatcher {
 // in flight, saves the progress and returns.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	<-ctx.Done()
-	d.applying.Lock() // no Apply from here on: it would start what nobody stops
-	defer d.applying.Unlock()
+	d.applying <- struct{}{} // no Apply from here on: it would start what nobody stops
+	defer func() { <-d.applying }()
 	d.stop()
 	d.scanners.Wait()
 	for _, b := range *d.brokers.Load() {
@@ -133,8 +144,12 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 // When it returns, every event appended from then on is matched by the new
 // trigger sets. What could not be put in force is in the error; the rest is.
 func (d *Dispatcher) Apply(ctx context.Context, s *config.Snapshot) error {
-	d.applying.Lock()
-	defer d.applying.Unlock()
+	select {
+	case d.applying <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-d.applying }()
 	if d.scanning.Err() != nil {
 		return channel.ErrClosed
 	}

@@ -8,6 +8,11 @@
 // only after the subscriber's 2xx and the append of its reply, after its dead
 // letter is stored, or because the trigger is gone. A crash costs duplicates.
 //
+// A panic in an attempt is contained: it is a failed attempt, tried again and
+// in the end dead. (Filters contain theirs themselves, net/http those of the
+// ingress.) A panic anywhere else is a broken invariant of ours and ends the
+// process, which loses nothing: that costs what a crash costs.
+//
 // What it does not do: it makes no HTTP request itself (deliver does), decides
 // no retry (deliver.Policy does) and stores nothing (the channel does).
 package dispatch

@@ -1,7 +1,10 @@
 package dispatch_test
 
 import (
+	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,6 +29,93 @@ func TestASlowTriggerDoesNotDelayAnother(t *testing.T) {
 			t.Errorf("the slow one got %d, %d at a time; want 1000, 64", slow.count(), slow.most)
 		}
 	})
+}
+
+// What else the subscribers do must not show in when a healthy one gets its
+// events: not by a millisecond, not by the order, in any state of the others.
+func TestBadNeighboursDelayAHealthyTriggerByExactlyNothing(t *testing.T) {
+	neighbours := map[string]func(n int, r receipt, rw http.ResponseWriter){
+		"hung": hang(10 * time.Minute),
+		"dripping": func(_ int, _ receipt, rw http.ResponseWriter) { // headers at once, then a byte a second
+			for range 600 {
+				if _, err := rw.Write([]byte("x")); err != nil {
+					return
+				}
+				rw.(http.Flusher).Flush()
+				time.Sleep(time.Second)
+			}
+		},
+		"failing": status(http.StatusInternalServerError),
+		"huge": func(_ int, _ receipt, rw http.ResponseWriter) { // 10 GB, as fast as they are taken
+			rw.Header().Set("Content-Length", "10000000000")
+			for block := make([]byte, 64<<10); ; {
+				if _, err := rw.Write(block); err != nil {
+					return
+				}
+			}
+		},
+		"endless": func(_ int, r receipt, rw http.ResponseWriter) {
+			for _, h := range []string{"Ce-Id", "Ce-Source", "Ce-Type", "Ce-Specversion"} {
+				rw.Header().Set(h, r.header.Get(h))
+			}
+			for block := make([]byte, 64<<10); ; {
+				if _, err := rw.Write(block); err != nil {
+					return
+				}
+			}
+		},
+	}
+	// For 2 s an event each 7 ms, and then a minute of quiet: the window of the
+	// hung one is full after half a second, the failing one is in all its
+	// retries, and letters are stored. Those who answer much get each 20th.
+	run := func(beside ...string) (at map[string]time.Duration) {
+		inWorld(t, func(w *world) {
+			healthy := w.subscribe("healthy", nil)
+			w.trigger("healthy", "", "healthy")
+			for _, name := range beside {
+				w.subscribe(name, neighbours[name])
+				wants := ""
+				if name == "huge" || name == "endless" {
+					wants = "large"
+				}
+				w.trigger(name, wants, name, delivery(2, "exponential", "PT0.1S", timeout("PT30S")))
+			}
+			w.run()
+			for n := range 300 {
+				kind := "order"
+				if n%20 == 0 {
+					kind = "large"
+				}
+				w.append(newEvent(t, fmt.Sprintf("e-%d", n), kind))
+				w.after(7 * time.Millisecond)
+			}
+			for _, name := range beside {
+				if w.lane(name).Delivered+w.lane(name).Failed+uint64(w.lane(name).InFlight) == 0 {
+					t.Errorf("nothing was tried with the %s one", name)
+				}
+			}
+			w.after(time.Minute)
+			at = make(map[string]time.Duration)
+			for _, r := range healthy.receipts() {
+				at[r.id] = r.at
+			}
+		})
+		return at
+	}
+	alone := run()
+	if len(alone) != 300 || alone["e-299"] != 299*7*time.Millisecond {
+		t.Fatalf("alone: %d events, the last at %v; want 300, each when it was sent", len(alone), alone["e-299"])
+	}
+	beside := run(slices.Sorted(maps.Keys(neighbours))...)
+	late := 0
+	for id, at := range alone {
+		if beside[id] != at {
+			late++
+		}
+	}
+	if late > 0 || len(beside) != len(alone) {
+		t.Errorf("beside the bad ones %d of %d events came at another time, %d came in all", late, len(alone), len(beside))
+	}
 }
 
 func TestConcurrencyIsBounded(t *testing.T) {

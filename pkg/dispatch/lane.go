@@ -127,9 +127,20 @@ func (l *lane) restore(shard int, scanned channel.Position, p channel.LaneProgre
 			r.Attempts = 0 // the log marked it: these were the subscriber's, the sink has its own
 		}
 		s.recovered.Add(uint64(r.Position))
-		l.waiting.push(waiting{shard: shard, pos: r.Position, attempts: r.Attempts, dead: r.Dead, due: r.NotBefore})
+		l.waiting.push(waiting{shard: shard, pos: r.Position, attempts: r.Attempts, dead: r.Dead, due: l.remaining(r.NotBefore)})
 	}
 	s.behind = !s.pending.IsEmpty()
+}
+
+// remaining takes a wall time from before the restart for what was left to
+// wait, and reckons from now on with the clock that nobody sets. How much of
+// it the policy allows, clamp sees to.
+func (l *lane) remaining(notBefore time.Time) time.Time {
+	now := time.Now()
+	if notBefore.IsZero() {
+		return now
+	}
+	return now.Add(max(0, notBefore.Sub(l.broker.d.opts.Now())))
 }
 
 // offer makes a matched event pending and, if the lane keeps up, ready.
@@ -207,25 +218,26 @@ func (l *lane) holds(it *item) bool {
 
 // again puts an event back to wait for its next attempt. It holds no slot
 // and no memory but its position while it waits.
-func (l *lane) again(it *item, due time.Time) {
+func (l *lane) again(it *item, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.shards[it.shard].pending.Contains(uint64(it.pos)) {
 		return // cancelled meanwhile
 	}
-	l.note(it, due)
+	l.note(it, l.broker.d.opts.Now().Add(wait))
+	due := time.Now().Add(wait)
 	l.waiting.push(waiting{shard: it.shard, pos: it.pos, attempts: it.attempts, dead: it.dead, failure: it.failure, due: due})
 	l.arm()
 }
 
 // note records the retry state for the next flush, so that attempt counts
 // survive a restart.
-func (l *lane) note(it *item, due time.Time) {
+func (l *lane) note(it *item, notBefore time.Time) {
 	s := &l.shards[it.shard]
 	if s.retried == nil {
 		s.retried = make(map[channel.Position]channel.Retry)
 	}
-	s.retried[it.pos] = channel.Retry{Position: it.pos, Attempts: it.attempts, NotBefore: due, Dead: it.dead}
+	s.retried[it.pos] = channel.Retry{Position: it.pos, Attempts: it.attempts, NotBefore: notBefore, Dead: it.dead}
 	l.touch()
 }
 
@@ -267,7 +279,7 @@ func (l *lane) configure(conf laneConf) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conf = conf
-	if !l.clamped {
+	if conf.deliverable && !l.clamped { // a trigger that is held has no policy to go by
 		l.clamped = true
 		l.clamp(time.Now())
 	}

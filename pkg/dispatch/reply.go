@@ -26,7 +26,7 @@ func (b *broker) reply(ctx context.Context, l *lane, original event.Event, repli
 	if ttl--; ttl <= 0 {
 		return errLoop
 	}
-	now := time.Now().UTC().Format(time.RFC3339Nano)
+	now := b.d.opts.Now().UTC().Format(time.RFC3339Nano)
 	stored := make([]event.Event, len(replies))
 	for i, reply := range replies {
 		e, err := event.Edit(reply).

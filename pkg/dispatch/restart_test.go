@@ -162,6 +162,31 @@ func TestSettledEventsArePendingNowhere(t *testing.T) {
 	})
 }
 
+// A crash forgets what happened in the last 100 ms at most. The log takes 50 of
+// them; the rest is ours.
+func TestWhatHappenedIsHandedToTheLogSoon(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.subscribe("sub", nil)
+		w.trigger("sub", "", "sub")
+		w.run()
+		for i := range 10 { // whenever it happens between two flushes
+			w.send("order", 1)
+			w.after(time.Duration(i) * 7 * time.Millisecond)
+			w.send("order", 1)
+			w.after(45 * time.Millisecond)
+			log, _ := w.dispatcher.Log(brokerUID)
+			for _, shard := range log.Shards() {
+				if _, next := log.Range(shard); next > 1 && log.Progress(shard).Scanned != next {
+					w.t.Fatalf("round %d: shard %d is scanned to %d of %d for the log", i, shard, log.Progress(shard).Scanned, next)
+				}
+			}
+			if n, _ := w.pendingInLog(); n != 0 {
+				w.t.Fatalf("round %d: %d are pending for the log, and delivered", i, n)
+			}
+		}
+	})
+}
+
 // tightFor has no room for progress for a while.
 type tightFor struct {
 	channel.Log
@@ -194,9 +219,9 @@ func TestProgressThatTheLogHasNoRoomForIsSavedLater(t *testing.T) {
 		w.trigger("sub", "", "sub")
 		w.trigger("failing", "", "failing", delivery(50, "linear", "PT10M"))
 		w.run()
-		tight.refusals.Store(3)
+		tight.refusals.Store(8)
 		w.send("order", 10)
-		w.after(250 * time.Millisecond) // refused twice by now
+		w.after(250 * time.Millisecond) // refused six times by now
 		w.send("order", 10)
 		w.after(time.Second)
 		w.shutdown()

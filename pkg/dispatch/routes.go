@@ -105,8 +105,8 @@ func (b *broker) route(ctx context.Context, triggers []*config.Trigger, present,
 	if err != nil {
 		return err
 	}
-	b.routing.Lock()
-	defer b.routing.Unlock()
+	b.routing.shut()
+	defer b.routing.open()
 	change, err = b.log.SetRoutes(ctx, change)
 	if err != nil {
 		return fmt.Errorf("record the trigger set: %w", err)
@@ -118,7 +118,7 @@ func (b *broker) route(ctx context.Context, triggers []*config.Trigger, present,
 }
 
 // forget drops tables that no unscanned record needs. The caller holds
-// routing for writing.
+// the gate shut.
 func (b *broker) forget() {
 	for len(b.tables) > 1 {
 		for i, shard := range b.shards {

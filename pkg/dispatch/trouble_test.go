@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/event"
+	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
 // troubled is a log that misbehaves as far as the contract lets it.
@@ -23,6 +25,7 @@ type troubled struct {
 	noDead    atomic.Pointer[error]
 	noRoutes  atomic.Pointer[error]
 	noSave    atomic.Pointer[error]
+	strange   atomic.Bool  // a stored filter that no longer compiles
 	most      atomic.Int64 // lanes and retries that SaveProgress takes at once; 0 for any number
 }
 
@@ -67,6 +70,15 @@ func (b *troubledBroker) SetRoutes(ctx context.Context, change channel.Routes) (
 		return channel.Routes{}, *err
 	}
 	return b.BrokerLog.SetRoutes(ctx, change)
+}
+
+func (b *troubledBroker) Routes() []channel.Routes {
+	changes := b.BrokerLog.Routes()
+	if b.of.strange.Load() {
+		foreign := channel.Route{Trigger: "t-foreign", Name: "default/foreign", Filter: []byte(`{"filters":[{"telepathy":{}}]}`)}
+		changes = append(changes, channel.Routes{Set: []channel.Route{foreign}})
+	}
+	return changes
 }
 
 func (b *troubledBroker) Read(ctx context.Context, shard channel.ShardID, from channel.Position, buf []channel.Record) ([]channel.Record, channel.Position, error) {
@@ -314,6 +326,41 @@ func TestProgressThatIsTooLargeForTheLogIsSavedInParts(t *testing.T) {
 	})
 }
 
+// What a broker that cannot start has taken is given back, however often it
+// is tried: its triggers' series go when the triggers go.
+func TestABrokerThatCannotStartHoldsNothing(t *testing.T) {
+	inWorld(t, func(w *world) {
+		log := w.trouble()
+		w.subscribe("sub", nil)
+		w.trigger("sub", "", "sub")
+		w.run()
+		w.send("order", 1)
+		w.after(time.Second)
+		w.shutdown()
+
+		log.strange.Store(true)
+		w.metrics = telemetry.New(nil)
+		w.begin()
+		for range 3 {
+			if err := w.tryApply(); err == nil || !strings.Contains(err.Error(), "telepathy") {
+				t.Fatalf("apply: %v, want what is wrong with the stored filter", err)
+			}
+		}
+		log.strange.Store(false)
+		w.apply()
+		w.send("order", 1)
+		w.after(time.Second)
+		if s := w.lane("sub"); s.Delivered != 1 {
+			t.Fatalf("lane %+v, want one delivered", s)
+		}
+		w.remove("sub")
+		w.apply()
+		if n := w.metrics.Lane("default/default", "default/sub").Total(telemetry.Delivered); n != 0 {
+			t.Errorf("the trigger is gone and its handle still in use: it counts %d", n)
+		}
+	})
+}
+
 func TestABrokerWhoseTriggersCouldNotBeRecordedTakesNoEvents(t *testing.T) {
 	inWorld(t, func(w *world) {
 		log := w.trouble()
@@ -327,21 +374,21 @@ func TestABrokerWhoseTriggersCouldNotBeRecordedTakesNoEvents(t *testing.T) {
 			Trigger: &config.TriggerSpec{Broker: "other", Subscriber: &config.Destination{URI: "http://sub"}},
 		}
 		s := config.Compile([]*config.Object{other, trig}, config.Options{DefaultChannel: config.ChannelMemory})
-		if err := w.dispatcher.Apply(t.Context(), s); !errors.Is(err, channel.ErrQuota) {
+		if err := w.dispatcher.Apply(w.t.Context(), s); !errors.Is(err, channel.ErrQuota) {
 			t.Fatalf("apply: %v", err)
 		}
 		if _, ok := w.dispatcher.Appender("b-2"); ok {
 			t.Error("the broker takes events that no trigger set decides over")
 		}
 		log.noRoutes.Store(nil)
-		if err := w.dispatcher.Apply(t.Context(), s); err != nil {
+		if err := w.dispatcher.Apply(w.t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 		appender, ok := w.dispatcher.Appender("b-2")
 		if !ok {
 			t.Fatal("the broker takes no events")
 		}
-		if _, err := appender.Append(t.Context(), "b-2", one(newEvent(t, "x", "order"))); err != nil {
+		if _, err := appender.Append(w.t.Context(), "b-2", one(newEvent(t, "x", "order"))); err != nil {
 			t.Fatal(err)
 		}
 		w.after(time.Second)

@@ -2,11 +2,11 @@ package dispatch
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
 	"github.com/penstock-events/penstock/pkg/channel"
+	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
 // unreadableWait is how long an event that the log cannot read waits before
@@ -218,26 +218,60 @@ func (l *lane) read(ctx context.Context, items []item, to *ring) {
 }
 
 // unread deals with events that the log did not give: damaged ones stay
-// pending and are asked for again later; ones the log no longer has were
-// settled by it already and are counted as missing.
+// pending and are asked for again later, until the log declares them lost; then
+// they end here, counted and named. So do those that the log does not have.
 func (l *lane) unread(shard int, missing map[channel.Position]item, err error) {
-	now := time.Now()
+	gaps, now := gapsIn(err), time.Now()
 	for pos, it := range missing {
-		if err == nil {
-			l.broker.d.opts.Metrics.Broker(l.broker.name).Gap()
-			l.broker.d.log.Error("pending event is not in the log any more",
-				"broker", l.broker.name, "trigger", l.name, "id", l.broker.id(shard, pos))
-			l.settlePosition(shard, pos, true)
+		gap := gapAt(gaps, pos)
+		if err != nil && (gap == nil || !gap.Lost) {
+			l.waiting.push(waiting{shard: shard, pos: pos, attempts: it.attempts, dead: it.dead, failure: it.failure, due: now.Add(unreadableWait)})
 			continue
 		}
-		l.waiting.push(waiting{shard: shard, pos: pos, attempts: it.attempts, dead: it.dead, failure: it.failure, due: now.Add(unreadableWait)})
+		what := "pending event is not in the log any more"
+		if gap != nil {
+			what = "pending event is lost: its stored bytes were damaged"
+		}
+		l.broker.d.log.Error(what, "broker", l.broker.name, "trigger", l.name, "id", l.broker.id(shard, pos))
+		if !it.dead {
+			l.metrics.Count(telemetry.Lost, 1) // what is dead has been counted
+		}
+		l.broker.d.opts.Metrics.Broker(l.broker.name).Gap()
+		l.settlePosition(shard, pos, true)
 	}
-	var gap *channel.GapError
-	if errors.As(err, &gap) {
-		l.broker.gap(gap)
-	} else if err != nil {
+	for _, gap := range gaps {
+		if !gap.Lost {
+			l.broker.gap(gap)
+			return
+		}
+	}
+	if err != nil && len(gaps) == 0 {
 		l.broker.d.log.Error("pending events cannot be read", "broker", l.broker.name, "trigger", l.name, "err", err)
 	}
+}
+
+// gapsIn are the gaps that an error of Get tells of.
+func gapsIn(err error) []*channel.GapError {
+	switch e := err.(type) {
+	case *channel.GapError:
+		return []*channel.GapError{e}
+	case interface{ Unwrap() []error }:
+		var all []*channel.GapError
+		for _, one := range e.Unwrap() {
+			all = append(all, gapsIn(one)...)
+		}
+		return all
+	}
+	return nil
+}
+
+// gapAt is the gap that a position is in; nil for none.
+func gapAt(gaps []*channel.GapError, pos channel.Position) *channel.GapError {
+	i := slices.IndexFunc(gaps, func(g *channel.GapError) bool { return g.From <= pos && pos < g.To })
+	if i < 0 {
+		return nil
+	}
+	return gaps[i]
 }
 
 // ascending orders the positions for the log and indexes the items by them.

@@ -37,6 +37,8 @@ type world struct {
 	gone    []config.Removed
 	options dispatch.Options
 
+	fragileAt string // the id of an event that makes the sender panic
+
 	dispatcher *dispatch.Dispatcher
 	stop       context.CancelFunc
 	stopped    chan error
@@ -68,14 +70,22 @@ func inWorld(t *testing.T, story func(w *world)) {
 // run starts a dispatcher with the triggers declared so far.
 func (w *world) run() {
 	w.t.Helper()
+	w.begin()
+	w.apply()
+}
+
+// begin starts a dispatcher that has nothing to do yet.
+func (w *world) begin() {
 	o := w.options
 	o.Sender, o.Metrics, o.Logs = w.client, w.metrics, map[string]channel.Log{config.ChannelMemory: w.log}
 	o.Logger = slog.New(slog.DiscardHandler)
+	if w.fragileAt != "" {
+		o.Sender = fragile{w.client, w.fragileAt}
+	}
 	w.dispatcher = dispatch.New(o)
 	ctx, stop := context.WithCancel(context.Background())
 	w.stop, w.stopped = stop, make(chan error, 1)
 	go func(d *dispatch.Dispatcher) { w.stopped <- d.Run(ctx) }(w.dispatcher)
-	w.apply()
 }
 
 func (w *world) shutdown() {
@@ -92,6 +102,13 @@ func (w *world) shutdown() {
 // apply puts the declared triggers in force.
 func (w *world) apply() {
 	w.t.Helper()
+	if err := w.tryApply(); err != nil {
+		w.t.Fatalf("apply: %v", err)
+	}
+}
+
+func (w *world) tryApply() error {
+	w.t.Helper()
 	objects := []*config.Object{{Kind: config.KindBroker, Namespace: "default", Name: "default", UID: brokerUID, Broker: &config.BrokerSpec{}}}
 	for _, o := range w.objects {
 		objects = append(objects, o)
@@ -100,9 +117,7 @@ func (w *world) apply() {
 	if b, ok := s.Broker("default", "default"); !ok || !b.Ready {
 		w.t.Fatalf("the broker is not ready: %+v", b)
 	}
-	if err := w.dispatcher.Apply(context.Background(), s); err != nil {
-		w.t.Fatalf("apply: %v", err)
-	}
+	return w.dispatcher.Apply(context.Background(), s)
 }
 
 // trigger declares a trigger for a type ("" for all) to a host.

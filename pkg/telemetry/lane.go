@@ -20,10 +20,11 @@ const (
 	Dead
 	Cancelled
 	Expired
+	Lost     // its stored bytes were damaged
 	outcomes // their number
 )
 
-var outcomeLabels = [outcomes]string{"delivered", "failed", "dead", "cancelled", "expired"}
+var outcomeLabels = [outcomes]string{"delivered", "failed", "dead", "cancelled", "expired", "lost"}
 
 // String is the outcome's label.
 func (o Outcome) String() string { return outcomeLabels[o] }

@@ -55,6 +55,9 @@ type Metrics struct {
 	bodyBytes   prometheus.Gauge
 	refused     *prometheus.CounterVec
 
+	scrubBytes, scrubDamage prometheus.Counter
+	scrubComplete           prometheus.Gauge
+
 	brokers sync.Map // name -> *Broker
 
 	mu    sync.Mutex // guards what follows; never held while an instrument is collected
@@ -112,8 +115,14 @@ func New(reg prometheus.Registerer) *Metrics {
 		refused: counter("penstock_ingress_connections_refused_total",
 			"Connections refused at a bound: total, or client (one address has too many).",
 			"bound"),
+		scrubBytes: f.NewCounter(prometheus.CounterOpts{Name: "penstock_scrub_bytes_total",
+			Help: "Stored bytes that the scrubber has read and found as they were written."}),
+		scrubDamage: f.NewCounter(prometheus.CounterOpts{Name: "penstock_scrub_damage_total",
+			Help: "Segments that the scrubber found not as they were written. More than 0 means that the disk loses data."}),
+		scrubComplete: f.NewGauge(prometheus.GaugeOpts{Name: "penstock_scrub_last_complete_timestamp_seconds",
+			Help: "When the scrubber had last read all that is sealed, as Unix time; 0 before the first time."}),
 	}
-	version, revision := build()
+	version, revision := Build()
 	f.NewGauge(prometheus.GaugeOpts{Name: "penstock_build_info",
 		Help:        "Always 1; the labels say what is running.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go_version": runtime.Version()},
@@ -121,8 +130,9 @@ func New(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// build reads what the Go command wrote into the binary.
-func build() (version, revision string) {
+// Build is the version and the source revision of this binary, "unknown"
+// where the Go command did not write them into it.
+func Build() (version, revision string) {
 	version, revision = "unknown", "unknown"
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -141,6 +151,15 @@ func build() (version, revision string) {
 
 // Synced records how long one sync of the write-ahead log took.
 func (m *Metrics) Synced(d time.Duration) { m.sync.Observe(d.Seconds()) }
+
+// Scrubbed counts bytes of sealed segments that were read and are good.
+func (m *Metrics) Scrubbed(bytes int64) { m.scrubBytes.Add(float64(bytes)) }
+
+// Damaged counts a segment that is not as it was written.
+func (m *Metrics) Damaged() { m.scrubDamage.Inc() }
+
+// Completed records the end of a whole pass of the scrubber.
+func (m *Metrics) Completed(at time.Time) { m.scrubComplete.Set(float64(at.UnixMilli()) / 1000) }
 
 // Connection counts a sender's connection in (+1) or out (-1).
 func (m *Metrics) Connection(delta int) { m.connections.Add(float64(delta)) }

@@ -17,11 +17,15 @@ const bufferSize = 64 << 10
 type Conn struct {
 	in, out       *stream // out is the peer's in
 	local, remote net.Addr
+	ended         func() // once, when this end is closed or reset; nil for nothing
 }
 
 // Pipe makes a connection between two addresses and returns both ends.
-func Pipe(a, b net.Addr) (*Conn, *Conn) {
-	ab, ba := newStream(), newStream()
+func Pipe(a, b net.Addr) (*Conn, *Conn) { return pipe(a, b, nil) }
+
+// pipe is Pipe over a link, nil for one that is perfect.
+func pipe(a, b net.Addr, l *Link) (*Conn, *Conn) {
+	ab, ba := newStream(l), newStream(l)
 	return &Conn{in: ba, out: ab, local: a, remote: b}, &Conn{in: ab, out: ba, local: b, remote: a}
 }
 
@@ -43,6 +47,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 func (c *Conn) Close() error {
 	c.out.end(io.EOF)
 	c.in.abandon()
+	if c.ended != nil {
+		c.ended()
+	}
 	return nil
 }
 
@@ -58,6 +65,9 @@ func (c *Conn) CloseWrite() error {
 func (c *Conn) Reset() {
 	c.out.reset()
 	c.in.reset()
+	if c.ended != nil {
+		c.ended()
+	}
 }
 
 func (c *Conn) LocalAddr() net.Addr  { return c.local }
@@ -93,14 +103,16 @@ type stream struct {
 	mu      sync.Mutex
 	changed *sync.Cond // a sync.Cond blocks durably in a bubble
 	buf     []byte
-	ended   error // what the reader gets after buf, nil while the writer may write
+	ended   error // what the reader gets after buf, nil while there may be more
+	shut    bool  // the writer has closed
 	gone    bool  // the reader has closed: writes are EPIPE, reads are net.ErrClosed
 	readBy  deadline
 	writeBy deadline
+	transit
 }
 
-func newStream() *stream {
-	s := &stream{}
+func newStream(l *Link) *stream {
+	s := &stream{transit: transit{link: l}}
 	s.changed = sync.NewCond(&s.mu)
 	s.readBy.stream, s.writeBy.stream = s, s
 	return s
@@ -135,22 +147,21 @@ func (s *stream) write(p []byte) (int, error) {
 	written := 0
 	for {
 		switch {
-		case s.ended == io.EOF: // our own side closed it
-			return written, net.ErrClosed
-		case s.ended != nil:
+		case s.ended != nil && s.ended != io.EOF:
 			return written, s.ended
+		case s.shut:
+			return written, net.ErrClosed
 		case s.writeBy.passed:
 			return written, os.ErrDeadlineExceeded
-		case s.gone:
+		case s.gone && !s.link.isCut(): // else nobody could have told us
 			return written, syscall.EPIPE
 		case written == len(p):
 			return written, nil
 		}
-		if room := bufferSize - len(s.buf); room > 0 {
+		if room := bufferSize - len(s.buf) - s.underway; room > 0 {
 			n := min(room, len(p)-written)
-			s.buf = append(s.buf, p[written:written+n]...)
+			s.send(p[written:written+n], nil)
 			written += n
-			s.changed.Broadcast()
 			continue
 		}
 		s.changed.Wait()
@@ -161,8 +172,9 @@ func (s *stream) write(p []byte) (int, error) {
 func (s *stream) end(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended == nil {
-		s.ended = err
+	if s.ended == nil && !s.shut {
+		s.shut = true
+		s.send(nil, err)
 	}
 	s.changed.Broadcast()
 }
@@ -172,6 +184,7 @@ func (s *stream) abandon() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gone = true
+	s.forget()
 	s.readBy.stop()
 	s.changed.Broadcast()
 }
@@ -180,6 +193,7 @@ func (s *stream) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended, s.buf = syscall.ECONNRESET, nil
+	s.forget()
 	s.changed.Broadcast()
 }
 

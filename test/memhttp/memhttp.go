@@ -2,11 +2,13 @@
 // servers run over it unchanged, and inside a testing/synctest bubble, where
 // real sockets would keep virtual time from moving.
 //
-// A Net has any number of named hosts and nothing between them: no delay, no
-// loss, no reordering. Connections are buffered like sockets, so that a peer
-// may write before the other reads; they know deadlines, an orderly end
-// (Close, CloseWrite) and a hard one (Reset). Not simulated: the limits of a
-// listen queue, and TCP's habit of taking bytes for a peer that is gone.
+// A Net has any number of named hosts. Between two of them is a Link, perfect
+// until a test delays, slows, cuts or resets it; as over TCP, nothing is ever
+// lost or reordered within a connection. Connections are buffered like
+// sockets, so that a peer may write before the other reads; they know
+// deadlines, an orderly end (Close, CloseWrite) and a hard one (Reset). Not
+// simulated: the limits of a listen queue, and TCP's habit of taking bytes for
+// a peer that is gone.
 //
 // All of it may be used by any number of goroutines. A Net must be made inside
 // the bubble that uses it.
@@ -18,6 +20,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -27,30 +30,42 @@ type Net struct {
 	mu    sync.Mutex
 	hosts map[string]*listener
 	dials map[string]int
+	links map[[2]string]*Link
 }
 
 // New makes a network without hosts.
-func New() *Net { return &Net{hosts: map[string]*listener{}, dials: map[string]int{}} }
+func New() *Net {
+	return &Net{hosts: map[string]*listener{}, dials: map[string]int{}, links: map[[2]string]*Link{}}
+}
 
 // Listen opens a host. A name without a port gets port 80. A name that is in
 // use is an error, as with a real port.
-func (n *Net) Listen(host string) (net.Listener, error) {
+func (n *Net) Listen(host string) (net.Listener, error) { return n.listen(nil, host) }
+
+func (n *Net) listen(owner *Host, host string) (net.Listener, error) {
 	name := withPort(host)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.hosts[name] != nil {
 		return nil, &net.OpError{Op: "listen", Net: "mem", Addr: Addr(name), Err: syscall.EADDRINUSE}
 	}
-	l := &listener{net: n, name: name, accept: make(chan net.Conn), closed: make(chan struct{})}
+	l := &listener{net: n, name: name, owner: owner, accept: make(chan net.Conn), closed: make(chan struct{})}
 	n.hosts[name] = l
 	return l, nil
 }
 
 // DialContext connects to a host, and fits http.Transport.DialContext. It
 // waits until the host accepts. An unknown name is a *net.DNSError, a known
-// name without a listener on that port is a refused connection.
+// name without a listener on that port is a refused connection. Who dials is
+// called "client"; a Host dials under its own name.
 func (n *Net) DialContext(ctx context.Context, _, address string) (net.Conn, error) {
+	return n.dial(ctx, &Host{net: n, name: "client"}, address)
+}
+
+func (n *Net) dial(ctx context.Context, from *Host, address string) (net.Conn, error) {
 	name := withPort(address)
+	link := n.Link(from.name, address)
+	failed := link.pass(ctx)
 	n.mu.Lock()
 	l := n.hosts[name]
 	n.dials[name]++
@@ -60,6 +75,9 @@ func (n *Net) DialContext(ctx context.Context, _, address string) (net.Conn, err
 	fail := func(err error) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: "mem", Addr: Addr(name), Err: err}
 	}
+	if failed != nil {
+		return fail(failed)
+	}
 	if l == nil && !known {
 		host, _, _ := net.SplitHostPort(name)
 		return fail(&net.DNSError{Err: "no such host", Name: host, IsNotFound: true})
@@ -67,13 +85,32 @@ func (n *Net) DialContext(ctx context.Context, _, address string) (net.Conn, err
 	if l == nil {
 		return fail(syscall.ECONNREFUSED)
 	}
-	client, server := Pipe(Addr("client"), Addr(name))
+	client, server := pipe(Addr(from.name), Addr(name), link)
+	// Until both ends are closed there may be bytes on their way.
+	ends := new(atomic.Int32)
+	ended := func() {
+		if ends.Add(1) == 2 {
+			link.remove(client)
+			from.remove(client)
+			l.owner.remove(client)
+		}
+	}
+	client.ended, server.ended = sync.OnceFunc(ended), sync.OnceFunc(ended)
+	link.add(client)
+	for _, h := range []*Host{from, l.owner} {
+		if !h.add(client) {
+			client.Reset()
+			return fail(syscall.ECONNREFUSED)
+		}
+	}
 	select {
 	case l.accept <- server:
 		return client, nil
 	case <-l.closed:
+		client.Reset()
 		return fail(syscall.ECONNREFUSED)
 	case <-ctx.Done():
+		client.Reset()
 		return fail(ctx.Err())
 	}
 }
@@ -160,6 +197,7 @@ func withPort(host string) string {
 type listener struct {
 	net    *Net
 	name   string
+	owner  *Host // nil for nobody's
 	accept chan net.Conn
 	once   sync.Once
 	closed chan struct{}
