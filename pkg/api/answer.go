@@ -58,16 +58,22 @@ func encode(v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// healthz answers while the process can answer at all.
+// healthz answers whether the process is worth keeping: it answers, and there
+// is nothing that only a restart would mend.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request, _ url.Values) error {
-	return plain(w, http.StatusOK, "ok\n")
+	return probe(w, s.opts.Latched)
 }
 
 // readyz answers whether events are accepted and stored.
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request, _ url.Values) error {
+	return probe(w, s.opts.Ready)
+}
+
+// probe answers 200, or 503 with the reasons there are against it.
+func probe(w http.ResponseWriter, against func() []string) error {
 	var reasons []string
-	if s.opts.Ready != nil {
-		reasons = s.opts.Ready()
+	if against != nil {
+		reasons = against()
 	}
 	if len(reasons) == 0 {
 		return plain(w, http.StatusOK, "ok\n")

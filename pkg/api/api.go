@@ -58,9 +58,21 @@ type Options struct {
 	// now; empty means that it can. nil means that it always can.
 	Ready func() []string
 
+	// Latched lists, one line each, why nothing but starting the process again will
+	// help; empty means nothing. nil means that it never is so.
+	Latched func() []string
+
+	// Storage says how the storage is, for GET /api/v1/doctor. nil says nothing.
+	Storage func() []channel.Finding
+
 	// Traffic counts a Broker's events (namespace/name) since the process
 	// started: those that came in, and those of them that were stored.
 	Traffic func(broker string) (received, accepted uint64)
+
+	// Backup begins a backup of what is on disk, written at most so many bytes a
+	// second (0 for no limit). Errors are ErrBackupRuns, channel.ErrUnavailable,
+	// or internal. nil means that nothing is on disk.
+	Backup func(ctx context.Context, rate int64) (Backup, error)
 
 	// IngressURL is what a Broker's address begins with: http://localhost:8080.
 	IngressURL string

@@ -128,7 +128,7 @@ func TestDocumentHasTheFieldsOfTheTypes(t *testing.T) {
 		"BrokerList": v1.BrokerList{}, "Broker": v1.Broker{}, "TriggerList": v1.TriggerList{}, "Trigger": v1.Trigger{},
 		"DeadLetterList": v1.DeadLetterList{}, "DeadLetter": v1.DeadLetter{}, "Explanation": v1.Explanation{},
 		"EventExplained": v1.EventExplained{}, "TriggerExplained": v1.TriggerExplained{}, "TailLine": v1.TailLine{},
-		"ProblemList": v1.ProblemList{}, "Problem": v1.Problem{}, "Error": v1.Error{},
+		"Diagnosis": v1.Diagnosis{}, "Finding": v1.Finding{}, "ProblemList": v1.ProblemList{}, "Problem": v1.Problem{}, "Error": v1.Error{},
 	} {
 		s := d.Components.Schemas[name]
 		if s == nil {
@@ -228,6 +228,7 @@ func TestRealAnswersFitTheDocument(t *testing.T) {
 	ask("/api/v1/deadletters")
 	ask("/api/v1/deadletters/{namespace}/{trigger}/{id}", "{namespace}", "default", "{trigger}", "orders", "{id}", id.String())
 	ask("/api/v1/problems")
+	ask("/api/v1/doctor")
 	d.check(t, "an error", d.Components.Schemas["Error"], get[any](t, server, "/api/v1/none", 404))
 
 	resp, err := server.Client().Post(server.URL+"/api/v1/brokers/default/shop/explain", "application/cloudevents+json",

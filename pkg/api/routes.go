@@ -31,6 +31,8 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/deadletters", method: http.MethodGet, params: []string{"trigger", "broker", "limit", "cursor"}, serve: s.listDead},
 		{path: "/api/v1/deadletters/{namespace}/{trigger}/{id}", method: http.MethodGet, serve: s.getDead},
 		{path: "/api/v1/tail", method: http.MethodGet, params: []string{"broker", "filter", "type", "source"}, serve: s.tail},
+		{path: "/api/v1/backup", method: http.MethodGet, params: []string{"rate"}, serve: s.backup},
+		{path: "/api/v1/doctor", method: http.MethodGet, serve: s.doctor},
 		{path: "/api/v1/problems", method: http.MethodGet, serve: s.listProblems},
 	}
 }

@@ -142,6 +142,13 @@ func (c *Client) Problems(ctx context.Context) ([]v1.Problem, error) {
 	return list.Items, err
 }
 
+// Doctor asks the broker how it is.
+func (c *Client) Doctor(ctx context.Context) (v1.Diagnosis, error) {
+	var d v1.Diagnosis
+	err := c.get(ctx, &d, nil, "doctor")
+	return d, err
+}
+
 // Explain asks which Triggers of a Broker an event would go to. The event is
 // an HTTP message in any mode of the CloudEvents HTTP binding: its headers
 // and its body.

@@ -39,6 +39,7 @@ var layer = map[string]int{
 	"pkg/api":         3,
 
 	"pkg/api/v1":         0,
+	"pkg/backup":         4,
 	"pkg/client":         4,
 	"pkg/app/standalone": 5,
 	"pkg/app/cli":        5,

@@ -165,6 +165,26 @@ type TailLine struct {
 	Error string `json:"error,omitempty"`
 }
 
+// Diagnosis answers GET /api/v1/doctor, and is what `penstock doctor -o json`
+// prints of a stopped store too.
+type Diagnosis struct {
+	Version string    `json:"version"`         // of the penstock that looked
+	Process int       `json:"process"`         // its process id
+	Time    time.Time `json:"time"`            // its clock
+	Store   string    `json:"store,omitempty"` // folder of a stopped store
+
+	Findings []Finding `json:"findings"`
+}
+
+// Finding is one thing that was looked at, and how it is.
+type Finding struct {
+	Severity string `json:"severity"`        // ok, note, warning or problem
+	Subject  string `json:"subject"`         // what was looked at
+	What     string `json:"what"`            // one line
+	Means    string `json:"means,omitempty"` // for events
+	Cure     string `json:"cure,omitempty"`  // what to do
+}
+
 // ProblemList answers GET /api/v1/problems.
 type ProblemList struct {
 	Items []Problem `json:"items"`

@@ -89,6 +89,9 @@ done, 1 when something failed, 2 when they were used wrongly.`,
 		explainCommand(),
 		getCommand(),
 		deadLetterCommand(),
+		doctorCommand(),
+		backupCommand(),
+		restoreCommand(),
 		versionCommand(),
 	)
 	root.AddCommand(extra...)

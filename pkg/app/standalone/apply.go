@@ -26,7 +26,7 @@ type applier struct {
 
 func (a *applier) put(ctx context.Context, s *config.Snapshot) error {
 	err := a.dispatcher.Apply(ctx, s)
-	a.views.snapshot.Store(s)
+	a.views.show(s)
 	if err != nil {
 		select {
 		case a.again <- struct{}{}:
@@ -85,6 +85,19 @@ func (r *readiness) reasons() []string {
 	for kind, log := range r.logs {
 		if err := log.Ready(); err != nil {
 			reasons = append(reasons, kind+" channel: "+err.Error())
+		}
+	}
+	sort.Strings(reasons)
+	return reasons
+}
+
+// latched answers /healthz: a log that has stopped after an error of the disk
+// starts again with the process and not before.
+func (r *readiness) latched() []string {
+	var reasons []string
+	for kind, log := range r.logs {
+		if l, ok := log.(interface{ Latched() error }); ok && l.Latched() != nil {
+			reasons = append(reasons, kind+" channel: "+l.Latched().Error())
 		}
 	}
 	sort.Strings(reasons)

@@ -21,6 +21,7 @@ type Options struct {
 	MetricsListen string        `envconfig:"METRICS_LISTEN" default:":9090"`
 	Resolve       []string      `envconfig:"RESOLVE"`
 	DrainTimeout  time.Duration `envconfig:"DRAIN_TIMEOUT" default:"20s"`
+	ScrubRate     string        `envconfig:"SCRUB_RATE" default:"20Mi"`
 	LogFormat     string        `envconfig:"LOG_FORMAT" default:"text"`
 	LogLevel      string        `envconfig:"LOG_LEVEL" default:"info"`
 }
@@ -45,6 +46,7 @@ func (o *Options) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.MetricsListen, "metrics-listen", o.MetricsListen, "address of /metrics (PENSTOCK_METRICS_LISTEN)")
 	flags.StringArrayVar(&o.Resolve, "resolve", o.Resolve, "URL for a subscriber.ref, as kind/name=URL; may be repeated (PENSTOCK_RESOLVE, separated by commas)")
 	flags.DurationVar(&o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long a stop waits for what is in flight (PENSTOCK_DRAIN_TIMEOUT)")
+	flags.StringVar(&o.ScrubRate, "scrub-rate", o.ScrubRate, "bytes a second at which stored events are read once a day to find damage; 0 switches that off (PENSTOCK_SCRUB_RATE)")
 	flags.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json (PENSTOCK_LOG_FORMAT)")
 	flags.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error (PENSTOCK_LOG_LEVEL)")
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/penstock-events/penstock/pkg/api"
+	"github.com/penstock-events/penstock/pkg/backup"
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/channel/disk"
 	"github.com/penstock-events/penstock/pkg/channel/memory"
@@ -52,6 +53,10 @@ func Run(ctx context.Context, o Options, out, errOut io.Writer) (err error) {
 	if o.DrainTimeout < 0 {
 		return &usageError{fmt.Errorf("--drain-timeout %v: must not be negative", o.DrainTimeout)}
 	}
+	scrubRate, err := scrubRate(o.ScrubRate)
+	if err != nil {
+		return &usageError{err}
+	}
 	listeners, err := listen(ctx, o)
 	if err != nil {
 		return err
@@ -61,7 +66,7 @@ func Run(ctx context.Context, o Options, out, errOut io.Writer) (err error) {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	metrics := telemetry.New(registry)
 
-	logs, kind, err := openLogs(o, logger, metrics)
+	logs, kind, err := openLogs(o, scrubRate, logger, metrics)
 	if err != nil {
 		return err
 	}
@@ -82,7 +87,8 @@ func Run(ctx context.Context, o Options, out, errOut io.Writer) (err error) {
 	}
 
 	// A laptop's subscribers are on loopback and private addresses.
-	client := deliver.New(deliver.Options{Guard: deliver.Guard{AllowLoopback: true}})
+	maxSenders, maxIdle := share(descriptorLimit())
+	client := deliver.New(deliver.Options{Guard: deliver.Guard{AllowLoopback: true}, MaxIdle: maxIdle})
 	defer client.Close()
 	dispatcher := dispatch.New(dispatch.Options{
 		Sender: client, Metrics: metrics, Logger: logger, Logs: logs, DrainTimeout: o.DrainTimeout,
@@ -95,7 +101,10 @@ func Run(ctx context.Context, o Options, out, errOut io.Writer) (err error) {
 	server := api.New(api.Options{
 		Source:     views,
 		Ready:      ready.reasons,
+		Latched:    ready.latched,
+		Storage:    examine(logs),
 		Traffic:    trafficOf(metrics),
+		Backup:     backups(o, logs),
 		IngressURL: reachable(listeners.ingress.Addr()),
 		Hosts:      o.APIHosts,
 		Logger:     logger,
@@ -110,7 +119,9 @@ func Run(ctx context.Context, o Options, out, errOut io.Writer) (err error) {
 	life.start("configuration", func(ctx context.Context) error { return apply.run(ctx, source) })
 
 	handler := ingress.New(ingress.Options{Routes: views.target, Metrics: metrics, Logger: logger})
-	door := ingress.NewServer(handler, ingress.ServerOptions{Metrics: metrics, Logger: logger, DrainTimeout: o.DrainTimeout})
+	door := ingress.NewServer(handler, ingress.ServerOptions{
+		Metrics: metrics, Logger: logger, DrainTimeout: o.DrainTimeout, MaxConns: maxSenders,
+	})
 	life.start("ingress", func(ctx context.Context) error {
 		defer ready.set(false)
 		return door.Run(ctx, listeners.ingress)
@@ -140,12 +151,17 @@ func newLogger(o Options, w io.Writer) (*slog.Logger, error) {
 
 // openLogs opens the channels that Brokers can ask for, and says which kind
 // they get that ask for none.
-func openLogs(o Options, logger *slog.Logger, metrics *telemetry.Metrics) (map[string]channel.Log, string, error) {
+func openLogs(o Options, scrubRate int64, logger *slog.Logger, metrics *telemetry.Metrics) (map[string]channel.Log, string, error) {
 	logs := map[string]channel.Log{config.ChannelMemory: memory.New(memory.Options{Logger: logger})}
 	if o.Memory {
 		return logs, config.ChannelMemory, nil
 	}
-	log, err := disk.Open(filepath.Join(o.Data, "log"), disk.Options{Logger: logger, SyncObserver: metrics.Synced})
+	if err := backup.Unfinished(o.Data); err != nil {
+		return nil, "", err
+	}
+	log, err := disk.Open(filepath.Join(o.Data, "log"), disk.Options{
+		Logger: logger, SyncObserver: metrics.Synced, ScrubRate: scrubRate, ScrubObserver: metrics,
+	})
 	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
 		err = fmt.Errorf("%w: name a folder that can be written with --data", err)
 	}

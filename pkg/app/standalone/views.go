@@ -23,23 +23,41 @@ const scrapeWait = 2 * time.Second
 
 // views show the running process to ingress, the API and the metrics.
 type views struct {
-	snapshot atomic.Pointer[config.Snapshot]
+	shown    atomic.Pointer[view]
 	dispatch *dispatch.Dispatcher
+}
+
+// view is one configuration and the rate limits that go with it.
+type view struct {
+	snapshot *config.Snapshot
+	limits   ingress.Limits
 }
 
 func newViews(d *dispatch.Dispatcher) *views {
 	v := &views{dispatch: d}
-	v.snapshot.Store(&config.Snapshot{})
+	v.shown.Store(&view{snapshot: &config.Snapshot{}})
 	return v
+}
+
+// show makes s what everybody sees. One goroutine at a time calls it.
+func (v *views) show(s *config.Snapshot) {
+	rates := make(map[channel.UID]float64)
+	for _, b := range s.Brokers() {
+		if b.Rate > 0 {
+			rates[b.UID] = b.Rate
+		}
+	}
+	v.shown.Store(&view{s, v.shown.Load().limits.Next(rates)})
 }
 
 // target is ingress.Routes.
 func (v *views) target(namespace, name string) (ingress.Target, bool) {
-	b, ok := v.snapshot.Load().Broker(namespace, name)
+	shown := v.shown.Load()
+	b, ok := shown.snapshot.Broker(namespace, name)
 	if !ok {
 		return ingress.Target{}, false
 	}
-	t := ingress.Target{UID: b.UID, Name: b.FullName()}
+	t := ingress.Target{UID: b.UID, Name: b.FullName(), Limit: shown.limits[b.UID]}
 	if b.Channel == config.ChannelMemory {
 		t.Durability = config.ChannelMemory
 	}
@@ -54,7 +72,7 @@ func (v *views) target(namespace, name string) (ingress.Target, bool) {
 }
 
 // Snapshot, Log and Lanes make views an api.Source.
-func (v *views) Snapshot() *config.Snapshot { return v.snapshot.Load() }
+func (v *views) Snapshot() *config.Snapshot { return v.shown.Load().snapshot }
 
 func (v *views) Log(broker channel.UID) (channel.BrokerLog, bool) { return v.dispatch.Log(broker) }
 
@@ -90,7 +108,7 @@ func (g gauges) Lanes(yield func(telemetry.LaneState) bool) {
 }
 
 func (g gauges) Channels(yield func(telemetry.ChannelState) bool) {
-	for _, b := range g.snapshot.Load().Brokers() {
+	for _, b := range g.Snapshot().Brokers() {
 		log, ok := g.dispatch.Log(b.UID)
 		if !ok {
 			continue
