@@ -1,0 +1,204 @@
+package history
+
+import (
+	"fmt"
+	"time"
+)
+
+// tick is how exact times are: a timer may fire on the tick.
+const tick = time.Microsecond
+
+// retries judges the attempts of one event for one trigger, in their order: no
+// more than agreed, none too soon, none after the end.
+func (j *judge) retries(s *sent, t *trigger, p *pair, copies int) {
+	if len(p.attempts) > 0 {
+		j.attempts(s, t, p, copies)
+	}
+	if p.dead != nil {
+		j.death(s, t, p, copies)
+	}
+}
+
+func (j *judge) attempts(s *sent, t *trigger, p *pair, copies int) {
+	j.found.checked("I7", len(p.attempts))
+	last := &p.attempts[len(p.attempts)-1]
+	agreed := t.bounds(p.attempts[0].at, last.at).mostRetry + 1
+	counted, taken, surely := 0, 0, 0
+	var settled *attempt // the last that surely settled the event
+	for i := range p.attempts {
+		a := &p.attempts[i]
+		if i > 0 && copies == 1 {
+			j.again(s, t, settled, a, &p.attempts[i-1] == settled)
+			j.gap(s, t, &p.attempts[i-1], a, counted)
+		}
+		end := j.endOf(a.at, j.latest(t, a))
+		if end == nil {
+			counted++
+		} else if end.kind == Stop || j.latest(t, a) >= end.at-j.rules.lag() {
+			j.risks[end]++
+		}
+		if a.ended == forever {
+			continue
+		}
+		heard := j.surelyHeard(t, a)
+		if good(a.answer) {
+			j.found.checked("I6", 1)
+			if taken++; heard && end == nil {
+				surely++
+			}
+		}
+		if heard && (good(a.answer) || !retriable(a.answer.Code)) {
+			settled = a
+		}
+	}
+	j.figures.AttemptsMax = max(j.figures.AttemptsMax, counted)
+	j.figures.Duplicates += max(0, taken-1)
+	if counted > agreed*copies {
+		j.found.breach("I7", last.line, s.id, t, "%d attempts, agreed are %d", counted, agreed*copies)
+	}
+	if copies > 1 && surely > copies {
+		j.found.breach("I6", last.line, s.id, t, "delivered %d times after it was posted %d times", surely, copies)
+	}
+}
+
+// again judges an attempt that follows one which settled the event: only a
+// process that has forgotten it may make it.
+func (j *judge) again(s *sent, t *trigger, settled, a *attempt, first bool) {
+	if settled == nil {
+		return
+	}
+	if end := j.endOf(settled.at, settled.ended); end != nil && end.at <= a.at {
+		if first && good(settled.answer) {
+			j.repeats[end]++
+			j.figures.OldestRepeat = max(j.figures.OldestRepeat, end.at-settled.ended)
+		}
+		return
+	}
+	switch {
+	case settled.part < j.restored && a.part >= j.restored:
+		j.found.breach("I15", a.line, s.id, t, "settled with %d before the backup, and delivered again", settled.answer.Code)
+	case good(settled.answer):
+		j.found.breach("I6", a.line, s.id, t, "delivered again %v after the answer %d%s", a.at-settled.ended, settled.answer.Code, j.forgotten(settled, a))
+	default:
+		j.found.breach("I7", a.line, s.id, t, "tried again after the answer %d, which is final%s", settled.answer.Code, j.forgotten(settled, a))
+	}
+}
+
+// forgotten tells how long the broker had known what it forgot.
+func (j *judge) forgotten(settled, a *attempt) string {
+	end := j.endAfter(settled.ended)
+	if end == nil || end.at > a.at {
+		return ""
+	}
+	return fmt.Sprintf(", which came %v before the %s", end.at-settled.ended, end.kind)
+}
+
+// gap judges the wait between two attempts. made is how many the broker has
+// surely counted; it may have counted more, and then waits longer.
+func (j *judge) gap(s *sent, t *trigger, before, a *attempt, made int) {
+	if j.endOf(before.at, j.latest(t, before)) != nil || j.deaf.touch(before.at, before.ended) {
+		return
+	}
+	if good(before.answer) && j.surelyHeard(t, before) {
+		return // not a retry: a repetition, and judged as one
+	}
+	b := t.bounds(before.at, a.at)
+	if len(b.policies) == 0 {
+		return
+	}
+	failed, answer := before.at, Answer{}
+	if before.ended != forever && !before.answer.Gone && !before.answer.Streamed && !j.nearLimit(&b, before) {
+		failed, answer = before.ended, before.answer
+	}
+	precision := tick
+	if end := j.endAfter(before.at); end != nil && end.at < a.at {
+		if j.clockJumped(a.at) {
+			return // what is kept of a wait is the wall clock's time of its end
+		}
+		precision = time.Millisecond
+	}
+	if least := b.leastWait(max(made, 1), answer); a.at-failed < least-precision {
+		j.found.breach("I7", a.line, s.id, t, "tried again after %v, agreed are at least %v", a.at-failed, least)
+	}
+}
+
+func (j *judge) clockJumped(before time.Duration) bool {
+	for _, w := range j.windows {
+		if w.kind == Clock && w.from <= before {
+			return true
+		}
+	}
+	return false
+}
+
+// latest is when the broker knew the outcome of an attempt, at the latest.
+func (j *judge) latest(t *trigger, a *attempt) time.Duration {
+	limit := a.at + t.bounds(a.at, a.at).mostTimeout
+	return min(a.ended, limit)
+}
+
+// nearLimit reports whether an answer may have come after the time limit of
+// the attempt, which began before the receipt.
+func (j *judge) nearLimit(b *bounds, a *attempt) bool {
+	return a.ended-a.at > b.leastTimeout-b.leastTimeout/4-j.rules.Slack
+}
+
+// surelyHeard reports whether the broker must know the answer, and could store
+// a reply that came with it.
+func (j *judge) surelyHeard(t *trigger, a *attempt) bool {
+	if a.ended == forever || a.answer.Gone || a.answer.Streamed || j.deaf.touch(a.at, a.ended) {
+		return false
+	}
+	b := t.bounds(a.at, a.at)
+	return !j.nearLimit(&b, a) && (a.answer.Reply == "" || !j.store.touch(a.at, a.ended))
+}
+
+// exhausted reports whether nothing is left but the dead letter: the attempts
+// are used up, or the answer to one is final.
+func (j *judge) exhausted(t *trigger, p *pair) bool {
+	if p == nil || len(p.attempts) == 0 {
+		return false
+	}
+	counted := 0
+	for i := range p.attempts {
+		a := &p.attempts[i]
+		if j.endOf(a.at, j.latest(t, a)) == nil {
+			counted++
+			if a.ended != forever && j.surelyHeard(t, a) && !retriable(a.answer.Code) {
+				return true
+			}
+		}
+	}
+	return counted > t.bounds(p.attempts[0].at, j.now).mostRetry
+}
+
+// death judges what a dead letter says and when it came.
+func (j *judge) death(s *sent, t *trigger, p *pair, copies int) {
+	j.found.checked("I7", 1)
+	d := p.dead
+	counted, surely := 0, false
+	for i := range p.attempts {
+		a := &p.attempts[i]
+		if a.at > d.at {
+			j.found.breach("I7", a.line, s.id, t, "tried again after it was dead")
+		}
+		if j.endOf(a.at, j.latest(t, a)) == nil {
+			counted++
+			surely = surely || a.ended != forever && good(a.answer) && j.surelyHeard(t, a)
+		}
+	}
+	if copies > 1 {
+		return
+	}
+	agreed := t.bounds(s.posts[0].at, d.at)
+	switch {
+	case surely:
+		j.found.breach("I7", d.line, s.id, t, "delivered, and dead too")
+	case d.Attempts > agreed.mostRetry+1:
+		j.found.breach("I7", d.line, s.id, t, "dead after %d attempts, agreed are %d", d.Attempts, agreed.mostRetry+1)
+	case d.Attempts > 0 && d.Attempts < counted:
+		j.found.breach("I7", d.line, s.id, t, "dead after %d attempts by its dead letter; %d arrived", d.Attempts, counted)
+	case d.Attempts > 0 && d.Attempts <= agreed.leastRetry && retriable(d.Code) && d.Code/100 != 2:
+		j.found.breach("I7", d.line, s.id, t, "given up after %d of %d attempts with status %d, which may pass", d.Attempts, agreed.leastRetry+1, d.Code)
+	}
+}

@@ -1,0 +1,4 @@
+package history
+
+// LeastWait is compared with the policy's own.
+var LeastWait = leastWait
