@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -12,6 +13,8 @@ import (
 	v1 "github.com/penstock-events/penstock/pkg/api/v1"
 	"github.com/penstock-events/penstock/test/e2e/broker"
 	"github.com/penstock-events/penstock/test/e2e/sink"
+	"github.com/penstock-events/penstock/test/history"
+	"github.com/penstock-events/penstock/test/proof"
 )
 
 // trigger is one Trigger of default/default as YAML.
@@ -27,74 +30,85 @@ func trigger(name, filters, subscriber, delivery string) string {
 	return text
 }
 
-// two is a file with a Trigger for everything and one for the type a.
-func two(t *testing.T, s *sink.Sink) string {
-	t.Helper()
-	return write(t, filepath.Join(t.TempDir(), "two.yaml"),
-		trigger("everything", "", s.URL("/everything"), "")+trigger("only-a", "[{exact: {type: a}}]", s.URL("/only-a"), ""))
-}
+// roundsPerStore is after how many ends of a process a soak begins anew: the
+// checker holds a whole history in memory.
+const roundsPerStore = 15
 
-// complete checks that all that was accepted came to the Triggers of two, and
-// nothing to the wrong one.
-func complete(t *testing.T, b *broker.Broker, s *sink.Sink, accepted map[string][]string) {
-	t.Helper()
-	s.Await("/everything", slices.Concat(accepted["a"], accepted["b"])...)
-	s.Await("/only-a", accepted["a"]...)
-	b.AwaitSettled("everything", "only-a")
-	for id, r := range s.Got("/only-a") {
-		if r.Event.Type() != "a" {
-			t.Errorf("/only-a got %s of type %s", id, r.Event.Type())
+func TestKillNineUnderLoadKeepsThePromise(t *testing.T) {
+	seed := proof.Seed(t)
+	rounds(t, 15, 300, func(c *chaos, n int) {
+		rng := proof.Rand(seed, n)
+		if n%4 == 1 {
+			c.edit([]string{"a", "b"}[rng.IntN(2)])
 		}
-	}
-	for id, r := range s.Got("/everything") {
-		if string(r.Event.Data()) != "data of "+id {
-			t.Errorf("event %s arrived with the data %q", id, r.Event.Data())
+		c.more(1 + rng.IntN(200))
+		c.end(history.Kill)
+	}, func(v *history.Verdict) {
+		if f := v.Figures; f.Crashes == 0 || f.Acked == 0 || f.Dead == 0 {
+			t.Errorf("the run shows nothing: %+v", f)
 		}
-	}
-	if dead := b.Trigger("everything").Dead + b.Trigger("only-a").Dead; dead != 0 {
-		t.Errorf("%d dead letters", dead)
-	}
-}
-
-func TestSIGTERMUnderLoadExitsWith0AndTheNextStartCarriesOn(t *testing.T) {
-	// The subscriber fails at first, so that there are retries to carry over.
-	var up atomic.Bool
-	s := sink.Start(t, func(*http.Request) int {
-		if up.Load() {
-			return http.StatusNoContent
-		}
-		return http.StatusServiceUnavailable
 	})
-	b := start(t, two(t, s))
-	l := startLoad(t, b.Default(), "a", "b")
-	l.more(200)
-	if code := b.Stop(); code != 0 {
-		t.Errorf("exit code is %d\n%s", code, b.Log())
-	}
-	up.Store(true)
-	b.Restart()
-	l.more(200)
-	if code := b.Stop(); code != 0 {
-		t.Errorf("exit code is %d\n%s", code, b.Log())
-	}
-	b.Restart()
-	l.more(10)
-	complete(t, b, s, l.stop())
 }
 
-func TestKillNineUnderLoadLosesNothingThatWasAccepted(t *testing.T) {
-	s := sink.Start(t, nil)
-	b := start(t, two(t, s))
-	l := startLoad(t, b.Default(), "a", "b")
-	for range 8 {
-		l.more(1 + rand.IntN(300))
-		b.Kill()
-		b.Restart()
+func TestSIGTERMUnderLoadKeepsThePromise(t *testing.T) {
+	seed := proof.Seed(t)
+	rounds(t, 5, 300, func(c *chaos, n int) {
+		c.more(1 + proof.Rand(seed, n).IntN(200))
+		c.end(history.Stop)
+	}, nil)
+}
+
+// Without a fault nothing comes twice. The history of this run, being a real
+// one, is then given every ailment the doctor knows, and each is noticed by the
+// invariant that forbids it.
+func TestWithoutAFaultNothingComesTwiceAndEachAilmentWouldBeNoticed(t *testing.T) {
+	c := startChaos(t, 200)
+	c.more(200)
+	v := c.finish()
+	if f := v.Figures; f.Duplicates != 0 || f.Refused == 0 || f.Dead == 0 {
+		t.Errorf("figures are %+v", f)
 	}
-	l.more(1)
-	accepted := l.stop()
-	t.Logf("%d events", l.total())
-	complete(t, b, s, accepted)
+	if t.Failed() {
+		return
+	}
+	rng := rand.New(rand.NewPCG(proof.Seed(t), 0))
+	for _, a := range history.Ailments() {
+		bad, err := history.Doctor(bytes.NewReader(c.text()), a, rng)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		v, err := history.Check(bytes.NewReader(bad))
+		if err != nil {
+			t.Errorf("%s: %v", a.Name, err)
+		} else if got := v.Violated(); !slices.Equal(got, []string{a.Invariant}) {
+			t.Errorf("%s: noticed by %v, want %s\n%v", a.Name, got, a.Invariant, v.Err())
+		}
+	}
+}
+
+// rounds runs round so many times against brokers that each live through a
+// number of them, and judges each broker's history.
+func rounds(t *testing.T, ci int, rate float64, round func(*chaos, int), judge func(*history.Verdict)) {
+	t.Helper()
+	var c *chaos
+	finish := func() {
+		if c == nil {
+			return
+		}
+		if v := c.finish(); judge != nil {
+			judge(v)
+		}
+		c = nil
+	}
+	for n := range proof.Rounds(t, ci) {
+		if n%roundsPerStore == 0 {
+			finish()
+			c = startChaos(t, rate)
+		}
+		round(c, n)
+	}
+	finish()
 }
 
 // A subscriber that is gone for a while is not forgotten, and the wait for the

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -25,10 +26,11 @@ import (
 // the product: machines that run many tests at once are slow.
 const Patience = 60 * time.Second
 
-// Build compiles a command of this module into dir and returns its path.
-func Build(dir, pkg string) (string, error) {
+// Build compiles a command of this module into dir, with further flags of go
+// build, and returns its path.
+func Build(dir, pkg string, flags ...string) (string, error) {
 	out := filepath.Join(dir, filepath.Base(pkg))
-	cmd := exec.Command("go", "build", "-o", out, "github.com/penstock-events/penstock/"+pkg)
+	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", out}, flags, []string{"github.com/penstock-events/penstock/" + pkg})...)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, text)
 	}
@@ -41,6 +43,8 @@ type Options struct {
 	Files  []string // -f
 	Data   string   // --data; "" is a new folder
 	Args   []string // further flags of serve
+	Under  []string // a command that ends by executing the one given behind it, with limits set
+	Env    []string // added to this process's environment
 }
 
 // Broker is one penstock process, and its successors on the same addresses
@@ -92,7 +96,10 @@ func (b *Broker) start() error {
 	for _, f := range b.o.Files {
 		args = append(args, "-f", f)
 	}
-	p, err := launch(b.t, exec.Command(b.o.Binary, append(args, b.o.Args...)...))
+	args = slices.Concat(b.o.Under, []string{b.o.Binary}, args, b.o.Args)
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), b.o.Env...)
+	p, err := launch(b.t, cmd)
 	if err != nil {
 		return err
 	}
