@@ -5,7 +5,7 @@ GO      ?= go
 TOOLS    = $(GO) tool -modfile=hack/tools/go.mod
 FUZZTIME ?= 10s
 
-.PHONY: all build test check fmt vet lint race fuzz bench bench-quick bench-backlog clean help
+.PHONY: all build test check fmt vet lint race fuzz bench bench-quick bench-backlog reliability faults soak clean help
 
 all: check test
 
@@ -55,6 +55,19 @@ bench-quick: bin/bench
 ## bench-backlog: memory with 1,000,000 pending events on one dead trigger (5 minutes)
 bench-backlog: bin/bench
 	bin/bench backlog
+
+## faults: power cuts, failing, full and slow disks, limits, under the real binary (as root; about 2 minutes)
+faults:
+	@cd test/faults && PENSTOCK_PROOF=$${PENSTOCK_PROOF:-ci} $(GO) test -count=1 -parallel 3 -timeout 0
+
+## reliability: the proofs of docs/reliability.md at the size it names (about 6 minutes; as root also power cuts and failing disks)
+reliability:
+	@hack/reliability.sh ci
+
+## soak: the same proofs, on and on for TIME (make soak TIME=8h)
+TIME ?= 1h
+soak:
+	@hack/reliability.sh $(TIME)
 
 FORCE:
 
