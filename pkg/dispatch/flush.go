@@ -30,6 +30,7 @@ func (b *broker) beat() {
 func (b *broker) flushLoop() {
 	idle := time.NewTicker(idleWorker)
 	defer idle.Stop()
+	failing := false // said once, not at each beat
 	for {
 		select {
 		case <-b.ctx.Done():
@@ -38,9 +39,11 @@ func (b *broker) flushLoop() {
 			if !wait(b.ctx, flushEvery) {
 				return
 			}
-			if err := b.flush(b.ctx); err != nil && b.ctx.Err() == nil {
+			err := b.flush(b.ctx)
+			if err != nil && !failing && b.ctx.Err() == nil {
 				b.d.log.Error("progress cannot be saved", "broker", b.name, "err", err)
 			}
+			failing = err != nil
 		case <-idle.C:
 			before := time.Now().Add(-idleWorker)
 			for _, l := range b.list() {

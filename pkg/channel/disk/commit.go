@@ -202,14 +202,19 @@ func (l *Log) writeLazies() {
 	lazies := l.lazies
 	l.lazies, l.lazyBytes, l.lazyTold = nil, 0, false
 	l.mu.Unlock()
-	if left := l.putLazies(lazies); len(left) > 0 {
-		l.flush()
-		l.wait(left)
-		// The checkpoint that belongs to a roll writes what is left.
-		if err := l.roll(); err != nil {
-			l.log.Warn("progress waits: no room in the log", "dir", l.dir, "error", err)
-		}
+	left := l.putLazies(lazies)
+	if len(left) == 0 {
+		l.hindered = false
+		return
 	}
+	l.flush()
+	l.wait(left)
+	// The checkpoint that belongs to a roll writes what is left.
+	err := l.roll()
+	if err != nil && !l.hindered { // said once, not at each commit
+		l.log.Warn("progress waits: no room in the log", "dir", l.dir, "error", err)
+	}
+	l.hindered = err != nil
 }
 
 // putLazies adds progress records to the commit and returns those that do not fit.

@@ -43,7 +43,7 @@ const (
 	watermarkAfter = 10 * time.Millisecond
 	// lazyAfter is how long progress waits for a batch to travel with. The
 	// promise is 100 ms, sync included.
-	lazyAfter = 50 * time.Millisecond
+	lazyAfter = 25 * time.Millisecond
 	// tickEvery is how often the log looks after itself.
 	tickEvery = time.Second
 	// checkpointBytes of progress force a checkpoint, so that recovery does
@@ -128,6 +128,7 @@ type Log struct {
 	entries         int        // the active segment's footer will have, at most
 	records         int        // of streams, in the active segment
 	unwitnessed     bool       // the last batch has no witness yet
+	hindered        bool       // progress waits for room, and the operator knows
 	lastTime        int64
 	nextStream      uint32
 	sequence        uint64 // of the newest checkpoint

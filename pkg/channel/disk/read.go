@@ -110,7 +110,7 @@ func (l *Log) read(ctx context.Context, s *stream, from channel.Position, buf []
 func (p *plan) fill(s *stream, buf []channel.Record, bytes int) ([]channel.Record, channel.Position, error) {
 	var gap *channel.GapError
 	next := p.first
-	for i, off := range p.offsets {
+	for i := range p.offsets {
 		pos := p.position(i)
 		if gap != nil && pos != next {
 			break // what lies between is not damaged, it is gone
@@ -121,7 +121,7 @@ func (p *plan) fill(s *stream, buf []channel.Record, bytes int) ([]channel.Recor
 			}
 			return buf, lost.To, lost
 		}
-		r, err := p.record(s, pos, off)
+		r, err := p.record(s, i)
 		if errors.As(err, new(*readError)) {
 			return buf, next, fmt.Errorf("read shard %d at %d: %w", s.shard(), pos, err)
 		}
@@ -213,7 +213,7 @@ func (l *Log) fetch(ctx context.Context, s *stream, positions []channel.Position
 			} else {
 				var h frame
 				var payload []byte
-				if h, payload, err = p.frame(s, pos, p.offsets[i]); err == nil {
+				if h, payload, err = p.frame(s, i); err == nil {
 					err = take(pos, h.time, payload)
 				}
 			}
@@ -259,6 +259,9 @@ type plan struct {
 	first   channel.Position
 	at      []channel.Position // of the offsets; nil where they are dense from first
 	offsets []uint32
+	run     run // that the offsets are of, count from index on; none for what was appended last
+	index   int
+	count   int
 	records []channel.Record
 	chunk   *chunk
 }
@@ -278,6 +281,23 @@ func (p *plan) len() int { return len(p.offsets) + len(p.records) }
 // file need not be neighbours in the stream. Those that memory has are appended
 // to into.
 func (l *Log) plan(s *stream, from channel.Position, n int, into []channel.Record) (p plan, more bool, err error) {
+	p, more, err = l.planLocked(s, from, n, into)
+	if err != nil || !more || p.segment == nil || p.offsets != nil {
+		return p, more, err
+	}
+	// Looked up 4 KiB at a time, so that a million pending events cost no
+	// memory, and without the lock, so that a slow disk keeps nobody from
+	// appending.
+	if p.offsets, err = p.run.lookUp(p.file, p.index, p.count); err != nil {
+		l.suspect(p.segment.number, err)
+		p.close()
+		return plan{log: l, first: p.first}, false, fmt.Errorf("read shard %d at %d: %w", s.shard(), from, err)
+	}
+	return p, true, nil
+}
+
+// planLocked is plan without the offsets that stand in a file.
+func (l *Log) planLocked(s *stream, from channel.Position, n int, into []channel.Record) (p plan, more bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := s.broker.readable(); err != nil {
@@ -311,8 +331,7 @@ func (l *Log) plan(s *stream, from channel.Position, n int, into []channel.Recor
 }
 
 // sealed plans for a run, whose offsets mostly stand in its segment's footer.
-// Reading 4 KiB of them under the lock is what keeps a million pending events
-// from costing memory. Under Log.mu.
+// Under Log.mu.
 func (p *plan) sealed(s *stream, r *run, from channel.Position, n int) error {
 	l, g := p.log, r.segment
 	if n = min(n, readOffsets); r.at != nil {
@@ -328,17 +347,12 @@ func (p *plan) sealed(s *stream, r *run, from channel.Position, n int) error {
 		}
 		return fmt.Errorf("open segment %d: %w", g.number, err)
 	}
-	offsets, err := r.lookUp(index, n)
-	if err != nil {
-		g.refs--
-		l.doubt(g, err)
-		return fmt.Errorf("read shard %d at %d: %w", s.shard(), from, err)
-	}
 	p.segment, p.file, p.limit = g, g.file, g.size
 	if g == l.active {
 		p.limit = l.tailOff
 	}
-	p.first, p.at, p.offsets, p.chunk = first, at, offsets, chunks.Get().(*chunk)
+	p.first, p.at, p.chunk = first, at, chunks.Get().(*chunk)
+	p.run, p.index, p.count = *r, index, n
 	return nil
 }
 
@@ -352,21 +366,22 @@ func (p *plan) close() {
 }
 
 // record reads and verifies one event.
-func (p *plan) record(s *stream, pos channel.Position, off uint32) (channel.Record, error) {
-	h, payload, err := p.frame(s, pos, off)
+func (p *plan) record(s *stream, i int) (channel.Record, error) {
+	h, payload, err := p.frame(s, i)
 	if err != nil {
 		return channel.Record{}, err
 	}
 	// A copy of its own: a view would keep the whole chunk alive as long as
 	// a lane holds the event.
 	e, err := event.Parse(append(make([]byte, 0, len(payload)), payload...))
-	return channel.Record{Position: pos, Time: time.Unix(0, h.time), Event: e}, err
+	return channel.Record{Position: p.position(i), Time: time.Unix(0, h.time), Event: e}, err
 }
 
 // frame reads and verifies one frame. The payload is good until the next call.
-// What does not verify is read again, from the medium: memory may lie too.
-func (p *plan) frame(s *stream, pos channel.Position, units uint32) (frame, []byte, error) {
-	off := int64(units) * frameAlign
+// What does not verify is read again, from the medium, and where it stands is
+// looked up again: memory may lie too.
+func (p *plan) frame(s *stream, i int) (frame, []byte, error) {
+	pos, off := p.position(i), int64(p.offsets[i])*frameAlign
 	// Dense runs are read in large pieces; a few far apart are not.
 	last := int64(p.offsets[len(p.offsets)-1]) * frameAlign
 	h, payload, err := p.verified(s, pos, off, last)
@@ -375,7 +390,12 @@ func (p *plan) frame(s *stream, pos channel.Position, units uint32) (frame, []by
 		if uncached := p.file.Uncache(); uncached != nil {
 			err = &readError{errors.Join(err, uncached)}
 		} else {
-			h, payload, err = p.verified(s, pos, off, last)
+			if p.run.segment != nil {
+				if again, err := p.run.lookUp(p.file, p.index+i, 1); err == nil {
+					off = int64(again[0]) * frameAlign
+				}
+			}
+			h, payload, err = p.verified(s, pos, off, off)
 		}
 	}
 	if err != nil {
