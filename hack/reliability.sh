@@ -30,7 +30,7 @@ run() {
   if [ $status -ne 0 ]; then
     cat "$out"
   else
-    grep -E '^ +[a-z_]+\.go:[0-9]+: |^(=== RUN|--- SKIP| +--- SKIP|ok|FAIL)|skipped' "$out" | grep -v '^=== RUN' || true
+    grep -E '^ +[a-z_]+\.go:[0-9]+: |^ *--- SKIP|^(ok|FAIL|faults:|overload:)|SKIPPED|skipped' "$out" || true
   fi
   rm -f "$out"
   return $status
@@ -47,9 +47,9 @@ seconds() { # of a time such as 90s, 30m, 8h
 
 if [ "$size" != ci ]; then
   all=$(seconds "$size")
-  tests=$(PENSTOCK_PROOF=ci go test -list . ./test/simulation ./pkg/channel/disk ./test/faults ./test/e2e | grep -c '^Test')
-  size=$((all / tests + 1))s
-  echo "each test with rounds has $size"
+  loops=$(grep -rho 'proof\.Rounds(' --include='*_test.go' pkg test | wc -l)
+  size=$((all / loops + 1))s
+  echo "each of $loops loops has $size"
 fi
 
 failed=()
