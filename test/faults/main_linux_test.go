@@ -124,9 +124,9 @@ func (s *summary) print() {
 	if s.tests == 0 {
 		return
 	}
-	fmt.Fprintf(os.Stderr, "faults: %d of %d fault tests were SKIPPED\n", len(s.skipped), s.tests)
+	fmt.Fprintf(os.Stderr, "faults: %d of %d fault tests were skipped\n", len(s.skipped), s.tests)
 	for _, why := range s.skipped {
-		fmt.Fprintln(os.Stderr, "faults: SKIPPED", why)
+		fmt.Fprintln(os.Stderr, "faults: skipped", why)
 	}
 }
 
@@ -156,7 +156,7 @@ func needs(t *testing.T, wants ...func() error) {
 	if len(missing) > 0 {
 		why := strings.Join(missing, "; ")
 		tally.skipped = append(tally.skipped, t.Name()+": "+why)
-		t.Skip("SKIPPED: " + why)
+		t.Skip("skipped: " + why)
 	}
 }
 

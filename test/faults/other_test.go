@@ -9,6 +9,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	fmt.Fprintln(os.Stderr, "faults: all tests were SKIPPED: they break a Linux kernel's file systems")
+	fmt.Fprintln(os.Stderr, "faults: all tests were skipped: they break a Linux kernel's file systems")
 	os.Exit(m.Run())
 }

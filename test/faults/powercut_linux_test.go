@@ -23,9 +23,10 @@ func TestPowerCutsLoseNothing(t *testing.T) {
 	seed := proof.Seed(t)
 	var s *stage
 	var v *volume
-	var cuts, acked int64
+	var cuts, lost int
+	var acked int64
 	finish := func() {
-		s.finish()
+		lost += s.finish().Figures.Lost
 		acked += s.accepted()
 		if code := s.b.Stop(); code != 0 {
 			t.Errorf("exit code is %d", code)
@@ -53,7 +54,7 @@ func TestPowerCutsLoseNothing(t *testing.T) {
 		cuts++
 	}
 	finish()
-	figure(t, "%d power cuts, %d events acknowledged, lost 0", cuts, acked)
+	figure(t, "%d power cuts, %d events acknowledged, lost %d", cuts, acked, lost)
 }
 
 // The same with a build that leaves the syncs out must lose, and the checker
@@ -82,7 +83,7 @@ func TestPowerCutsOfABuildWithoutSyncsLose(t *testing.T) {
 		}
 		if verdict := s.judge(); verdict.Figures.Lost > 0 {
 			lost++
-			found += int(verdict.Figures.Lost)
+			found += verdict.Figures.Lost
 		}
 		s.b.Kill()
 		v.unmount()

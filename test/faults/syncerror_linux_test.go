@@ -19,6 +19,9 @@ import (
 // both probes red with the reason, and what can be read is delivered still.
 func (s *stage) latches(provoke func(), reason string) {
 	s.t.Helper()
+	// Progress of the moments before the error is not saved either.
+	healed := s.Fault(history.SlowDisk, "about to fail")
+	defer healed()
 	s.load(8)
 	s.more(20)
 	s.broken.Store(&reason)

@@ -179,7 +179,7 @@ func (j *judge) death(s *sent, t *trigger, p *pair, copies int) {
 	counted, surely := 0, false
 	for i := range p.attempts {
 		a := &p.attempts[i]
-		if a.at > d.at {
+		if a.line > d.line {
 			j.found.breach("I7", a.line, s.id, t, "tried again after it was dead")
 		}
 		if j.endOf(a.at, j.latest(t, a)) == nil {
