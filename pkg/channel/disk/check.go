@@ -200,9 +200,9 @@ func (c *checker) checkpoints(found stored) bool {
 	good := 0
 	for _, sequence := range slices.Backward(found.checkpoints) {
 		scratch := newLog(c.dir, c.options)
-		_, body, err := scratch.readCheckpoint(checkpointName(c.dir, sequence))
+		cover, body, err := scratch.readCheckpoint(checkpointName(c.dir, sequence))
 		if err == nil {
-			if err = scratch.decodeState(body); err == nil {
+			if err = scratch.decodeState(body, cover.version); err == nil {
 				good++
 				continue
 			}

@@ -185,7 +185,7 @@ func TestCheckNamesWhatIsWrongWithTheFiles(t *testing.T) {
 		"older checkpoint damaged":  {im.with(checkpoints[0], flipped), channel.Warning, []string{checkpoints[0], "nothing is missing"}},
 		"both damaged":              {im.with(checkpoints[0], flipped).with(checkpoints[1], flipped), channel.Problem, []string{"none can be read", "backup"}},
 		"none there":                {im.without(checkpoints[0]).without(checkpoints[1]), channel.Problem, []string{"no checkpoint", "backup"}},
-		"newer format":              {im.with(checkpoints[1], newer), channel.Problem, []string{"format version 8", "newer Penstock"}},
+		"newer format":              {im.with(checkpoints[1], newer), channel.Problem, []string{fmt.Sprintf("format version %d", formatVersion+7), "newer Penstock"}},
 		"segment missing":           {im.without(segments[0]), channel.Problem, []string{segments[0], "missing", "put the file back"}},
 		"last segment missing":      {im.without(last), channel.Problem, []string{last, "missing"}},
 		"tail damaged": {im.with(last, func(b []byte) []byte { b[segmentHeader+8] ^= 1; return b }), channel.Problem,

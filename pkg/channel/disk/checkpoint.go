@@ -24,6 +24,7 @@ func checkpointName(dir string, sequence uint64) string {
 
 // cover is what a checkpoint says beside the brokers' state.
 type cover struct {
+	version  uint32 // of the format it was read in
 	store    [16]byte
 	epoch    uint32
 	lsn      uint64 // all frames below it are in the state
@@ -164,11 +165,11 @@ func (l *Log) readCheckpoint(name string) (c cover, body []byte, err error) {
 	if binary.LittleEndian.Uint32(b[12:]) != checksum(b[16:]) || binary.LittleEndian.Uint64(b[16:]) != uint64(size-checkpointHeader) {
 		return c, nil, &CorruptError{File: name, Reason: "checkpoint has a bad checksum"}
 	}
-	if version != formatVersion {
+	if version < oldestVersion || version > formatVersion {
 		return c, nil, &VersionError{File: name, Version: version}
 	}
 	d := decoder{rest: b[checkpointHeader:]}
-	c = decodeCover(&d)
+	c = decodeCover(&d, version)
 	if d.err != nil {
 		return c, nil, &CorruptError{File: name, Reason: d.err.Error()}
 	}
@@ -210,13 +211,24 @@ func getMoves(d *decoder) (moves []uint32) {
 	return moves
 }
 
-func decodeCover(d *decoder) (c cover) {
+func decodeCover(d *decoder, version uint32) (c cover) {
+	c.version = version
 	if len(d.rest) < len(c.store) {
 		d.fail()
 		return c
 	}
 	d.rest = d.rest[copy(c.store[:], d.rest):]
-	c.epoch, c.lsn, c.active, c.base = uint32(d.uint()), d.uint(), d.uint(), d.uint()
+	c.epoch, c.lsn, c.active = uint32(d.uint()), d.uint(), d.uint()
+	if version == 1 {
+		for range d.count() {
+			c.segments = append(c.segments, covered{number: d.uint(), base: d.uint(), size: d.uint()})
+		}
+		if n := len(c.segments); n > 0 { // the base is only needed where the segment's own is damaged
+			c.base = c.segments[n-1].base + c.segments[n-1].size
+		}
+		return c
+	}
+	c.base = d.uint()
 	for range d.count() {
 		c.segments = append(c.segments, covered{d.uint(), d.uint(), d.uint(), getMoves(d)})
 	}
@@ -276,11 +288,13 @@ func (b *broker) encodeState(e *encoder) error {
 	return b.encodeGaps(e)
 }
 
-func (l *Log) decodeState(body []byte) error {
+func (l *Log) decodeState(body []byte, version uint32) error {
 	d := decoder{rest: body}
 	l.lastTime = d.int()
 	l.nextStream = uint32(d.uint())
-	l.nextMoveNumber = uint32(d.uint())
+	if version > 1 {
+		l.nextMoveNumber = uint32(d.uint())
+	}
 	for range d.count() {
 		info, base := getInfo(&d)
 		if d.err != nil {
@@ -301,7 +315,9 @@ func (l *Log) decodeState(body []byte) error {
 			trigger, set := channel.UID(d.string()), d.bitmap()
 			b.letters[trigger] = set
 		}
-		b.decodeGaps(&d)
+		if version > 1 {
+			b.decodeGaps(&d)
+		}
 		l.enter(b)
 	}
 	return d.err

@@ -12,7 +12,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files")
 
 // The format is for ever: these bytes may change only with formatVersion.
-func TestBytesOnTheMediumAreThoseOfFormat1(t *testing.T) {
+func TestBytesOnTheMediumAreThoseOfTheirFormat(t *testing.T) {
 	store := [16]byte{0: 1, 15: 2}
 	seed := frameSeed(store, 7)
 	f := frame{kind: kindEvent, flags: flagMore, length: 5, stream: 3, position: 9, time: 1234567890,

@@ -53,7 +53,7 @@ func FuzzDecode(f *testing.F) {
 		d = decoder{rest: b}
 		getRoutes(&d)
 		d = decoder{rest: b}
-		decodeCover(&d)
+		decodeCover(&d, formatVersion)
 		decodeProgress(b)
 		decodeLetter(b)
 		parseFooter(b, 0)

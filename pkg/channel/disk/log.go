@@ -328,11 +328,12 @@ func (l *Log) close() error {
 	l.commitQueued()
 	l.commit(nil)
 	l.bear()
-	var err error
 	if l.latched.Load() == nil {
-		if err = l.checkpoint(); err != nil {
-			err = fmt.Errorf("close log: %w", err)
-		}
+		l.keep(l.checkpoint())
+	}
+	var err error
+	if cause := l.latched.Load(); cause != nil {
+		err = fmt.Errorf("close log: it had stopped after an error: %w", *cause)
 	}
 	return errors.Join(err, l.closeFiles())
 }

@@ -174,7 +174,7 @@ func (l *Log) loadCheckpoint(found stored) (cover, error) {
 			return c, err
 		}
 		if err == nil {
-			if err = l.decodeState(body); err != nil {
+			if err = l.decodeState(body, c.version); err != nil {
 				return c, &CorruptError{File: name, Reason: err.Error()}
 			}
 			// Never write over a checkpoint that is damaged: it is evidence.
@@ -495,6 +495,13 @@ func (l *Log) clean(found stored, keep map[uint64]bool, damaged []uint64) error 
 	}
 	for _, number := range found.segments {
 		if keep[number] {
+			continue
+		}
+		if !l.o.Repair {
+			// The checkpoint before this one may name it: it goes with the next.
+			g := &segment{number: number, dropped: true, damaged: slices.Contains(damaged, number)}
+			l.garbage = append(l.garbage, garbage{g, l.sequence - 1})
+			l.unrecorded = true
 			continue
 		}
 		if slices.Contains(damaged, number) {

@@ -10,10 +10,16 @@ import (
 )
 
 // formatVersion is of segments and checkpoints alike. A store of a later
-// version is refused, untouched.
-const formatVersion = 1
+// version is refused, untouched; one of an earlier is read, and its next
+// checkpoint is of this one.
+//
+//	1 the first
+//	2 moved records and gaps, which checkpoints list
+const formatVersion = 2
 
 const (
+	oldestVersion = 1
+
 	segmentMagic  = "PENSTKSG"
 	segmentHeader = 64
 	segmentSuffix = ".log"
@@ -80,7 +86,7 @@ func parseSegmentHeader(name string, h []byte, number uint64) (base uint64, stor
 	if len(h) < segmentHeader || string(h[:8]) != segmentMagic || binary.LittleEndian.Uint32(h[60:]) != checksum(h[:60]) {
 		return 0, store, &CorruptError{File: name, Reason: "segment header is damaged"}
 	}
-	if v := binary.LittleEndian.Uint32(h[8:]); v != formatVersion {
+	if v := binary.LittleEndian.Uint32(h[8:]); v < oldestVersion || v > formatVersion {
 		return 0, store, &VersionError{File: name, Version: v}
 	}
 	if n := binary.LittleEndian.Uint64(h[16:]); n != number {
