@@ -12,7 +12,7 @@ quiet=(
   "./test/history/... ."
   "./test/memfs ."
   "./test/simulation ."
-  "./pkg/channel/disk Crash|Operation|Medium|Sweep|Model|Killed|Flip"
+  "./pkg/channel/disk Crash|Medium|Model|Killed|Damage|Volumes|PowerCuts|Synced|LikeTheReal"
 )
 # Processes, disks and clocks of this machine: one at a time.
 alone=(

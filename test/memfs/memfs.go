@@ -44,12 +44,12 @@ type Options struct {
 	// Fail is called before each operation; its error is the operation's, which
 	// then does nothing. A write that fails with io.ErrShortWrite, wrapped or
 	// not, writes half; a failed sync is described above; and one that fails
-	// with Lie succeeds and does nothing. nil never fails.
+	// with ErrLie succeeds and does nothing. nil never fails.
 	Fail func(op Op) error
 	// Delay is called before each operation, which waits so long: only inside a
 	// synctest bubble. nil takes no time.
 	Delay func(op Op) time.Duration
-	// NoSync makes each sync a Lie.
+	// NoSync makes each sync an ErrLie.
 	NoSync bool
 }
 
@@ -97,9 +97,9 @@ func (k Kind) Changes() bool {
 // Syncs reports whether operations of the kind make changes durable.
 func (k Kind) Syncs() bool { return k == Datasync || k == Sync || k == SyncDir }
 
-// Lie is what Fail returns for an operation that shall say it was done and is
+// ErrLie is what Fail returns for an operation that shall say it was done and is
 // not: for tests that must notice.
-var Lie = errors.New("say that it was done")
+var ErrLie = errors.New("say that it was done")
 
 // ErrDead answers every call once the machine is off.
 var ErrDead = errors.New("the machine is off")
@@ -176,7 +176,7 @@ func (f *FS) do(op Op, change func(op Op) error, failed func(op Op, err error)) 
 	switch {
 	case f.off > 0 && op.N >= f.off:
 		err = ErrDead
-	case errors.Is(err, Lie):
+	case errors.Is(err, ErrLie):
 		return nil
 	case err != nil:
 		if failed != nil {

@@ -75,11 +75,11 @@ func TestNoCrashWhileOpeningLosesAnything(t *testing.T) {
 func TestNamesThatADeadOwnerHadNotSyncedAreSyncedByTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := oneBroker(t, memfs.Options{})
-		h.watch = true
-		for len(h.shots) < 200 {
+		h.watch.Store(true)
+		for range 80 {
 			h.append(h.prepare("b", 5))
 		}
-		h.watch = false
+		_ = h.stop()
 		rng, names := proof.Rand(proof.Seed(t), 0), 0
 		for _, s := range h.shots {
 			if s.op.Kind != memfs.SyncDir {
@@ -119,7 +119,7 @@ func TestNamesThatADeadOwnerHadNotSyncedAreSyncedByTheNext(t *testing.T) {
 // lived is a life with its shots.
 func lived(t testing.TB, rng *rand.Rand, o memfs.Options) *life {
 	h := newLife(t, rng, o)
-	h.watch = true
+	h.watch.Store(true)
 	if err := h.begin(); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,6 @@ func lived(t testing.TB, rng *rand.Rand, o memfs.Options) *life {
 			break
 		}
 	}
-	h.watch = false
 	_ = h.stop()
 	return h
 }
@@ -211,7 +210,7 @@ func TestLyingMediumIsCaught(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					h := lived(t, proof.Rand(seed, n), memfs.Options{Fail: func(op memfs.Op) error {
 						if lies(op) {
-							return memfs.Lie
+							return memfs.ErrLie
 						}
 						return nil
 					}})

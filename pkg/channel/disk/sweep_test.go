@@ -341,3 +341,53 @@ func TestNoDamageIsSilent(t *testing.T) {
 	t.Logf("silent 0; refused or a gap %d, nothing missing %d, set aside as torn %d, end erased with its last witness %d",
 		counts[loud], counts[harmless], counts[torn], counts[erased])
 }
+
+// TestNoCrashWhileDamageIsSetAsideLosesAnythingElse flips a bit in a sealed
+// segment and lets the log find it, move what is good, declare what is not and
+// put the file aside. The power is cut at each operation of that.
+func TestNoCrashWhileDamageIsSetAsideLosesAnythingElse(t *testing.T) {
+	seed := proof.Seed(t)
+	images, quarantined := 0, 0
+	for n := range proof.Rounds(t, 30) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := proof.Rand(seed, n)
+			st := storeOf(t, rng, 0)
+			fs := st.shot.fs.Snapshot()
+			var sealed []string
+			for _, name := range fs.Files() {
+				if strings.HasSuffix(name, ".log") {
+					sealed = append(sealed, name)
+				}
+			}
+			sealed = sealed[:len(sealed)-1]
+			if len(sealed) == 0 {
+				return
+			}
+			d := damage{name: sealed[rng.IntN(len(sealed))], erased: -1}
+			d.what = "a bit flipped"
+			fs.Flip(d.name, rng.Int64N(int64(8*len(fs.Bytes(d.name)))))
+			shots := []*memfs.FS{fs.Snapshot()}
+			fs.Hook(func(op memfs.Op) error {
+				if op.Kind.Changes() {
+					shots = append(shots, fs.Snapshot())
+				}
+				return nil
+			}, nil)
+			if _, err := st.judge(fs, d); err != nil {
+				t.Errorf("round %d: %s: %v", n, d.name, err)
+			}
+			for _, name := range fs.Files() {
+				if strings.HasSuffix(name, ".damaged") {
+					quarantined++
+				}
+			}
+			for i, s := range shots {
+				if _, err := st.judge(s.Crash(rng), d); err != nil {
+					t.Fatalf("round %d: %s, cut at operation %d of %d: silent: %v", n, d.name, i, len(shots), err)
+				}
+				images++
+			}
+		})
+	}
+	t.Logf("%d crash images of stores with a damaged segment, %d segments set aside: silent 0", images, quarantined)
+}
