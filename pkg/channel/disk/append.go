@@ -165,11 +165,19 @@ func (l *Log) see(r *request) {
 		<-r.done
 		return
 	}
-	select {
-	case l.committing <- struct{}{}:
-	default: // whoever commits now sees to the rest
-		<-r.done
-		return
+	if !l.running.Load() { // whoever commits now may not see to the rest
+		select {
+		case l.committing <- struct{}{}:
+		case <-r.done:
+			return
+		}
+	} else {
+		select {
+		case l.committing <- struct{}{}:
+		default: // whoever commits now sees to the rest
+			<-r.done
+			return
+		}
 	}
 	defer mustNotPanic()
 	for {

@@ -82,6 +82,8 @@ func (l *Log) Backup(ctx context.Context) (*Backup, error) {
 			l.yield()
 		case <-ctx.Done():
 			err = ctx.Err()
+		case <-l.ended:
+			err = channel.ErrClosed
 		}
 	}
 	if err != nil {

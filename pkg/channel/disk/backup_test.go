@@ -366,3 +366,29 @@ func flip(t *testing.T, name string, at int64, bit byte) {
 		t.Fatal(err)
 	}
 }
+
+func TestABackupThatBeginsAsTheLogEndsIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, t.TempDir(), tiny)
+		synctest.Wait()
+		r.committing <- struct{}{}
+		ended := make(chan error)
+		go func() { ended <- r.stop() }()
+		synctest.Wait()
+		begun := make(chan error, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		go func() {
+			_, err := r.Backup(ctx)
+			begun <- err
+		}()
+		synctest.Wait()
+		r.yield()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		if err := <-begun; !errors.Is(err, channel.ErrClosed) {
+			t.Errorf("backup: %v", err)
+		}
+	})
+}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -189,6 +191,79 @@ func TestSmallVolumeIsUsedAgainWhenWhatItHoldsIsSettled(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
+		r.stop()
+	})
+}
+
+// tightFS has no room for any new file while it is full.
+
+// tightFS has no room for any new file while it is full, or for spares alone.
+type tightFS struct {
+	quickFS
+	full, spares *atomic.Bool
+}
+
+func (f tightFS) Create(name string) (File, error) {
+	if f.full.Load() || f.spares.Load() && strings.HasSuffix(name, spareName) {
+		return nil, syscall.ENOSPC
+	}
+	return f.quickFS.Create(name)
+}
+
+// While there is not even room for a checkpoint nothing can be removed. As soon
+// as there is, what had been dropped makes room for the rest.
+func TestWhatWasDroppedOnAFullVolumeGoesWhenACheckpointFits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := tightFS{full: new(atomic.Bool), spares: new(atomic.Bool)}
+		o := tiny
+		o.FS = fs
+		r := start(t, t.TempDir(), o)
+		b := r.broker(channel.BrokerInfo{UID: "b", Shards: 1})
+		all := fill(r, 200, 1, 1000)
+		fs.full.Store(true)
+		time.Sleep(10 * time.Second)
+		if err := b.SaveProgress(t.Context(), []channel.ShardProgress{{Scanned: channel.Position(len(all) + 1)}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if got := onDisk(t, r.dir); got < 3*minSegmentSize {
+			t.Fatalf("%d bytes are on the disk", got)
+		}
+		fs.full.Store(false)
+		fs.spares.Store(true)
+		time.Sleep(10 * time.Second)
+		if got := onDisk(t, r.dir); got > minSegmentSize {
+			t.Errorf("%d bytes stay on the disk", got)
+		}
+		r.stop()
+	})
+}
+
+// Progress that found no room in the log is written when there is some, also
+// where nobody appends or saves any more.
+func TestProgressThatWaitedForRoomIsWrittenWhenThereIsSome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := tightFS{full: new(atomic.Bool), spares: new(atomic.Bool)}
+		o := tiny
+		o.FS = fs
+		r := start(t, t.TempDir(), o)
+		b := r.broker(channel.BrokerInfo{UID: "b", Shards: 1})
+		fill(r, 20, 1, 1000)
+		fs.full.Store(true)
+		lane := channel.LaneProgress{Trigger: channel.UID(strings.Repeat("t", 5000))}
+		for i := range 20 {
+			if err := b.SaveProgress(t.Context(), []channel.ShardProgress{{Scanned: channel.Position(i + 2), Lanes: []channel.LaneProgress{lane}}}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+		fs.full.Store(false)
+		time.Sleep(10 * time.Second)
+		again := start(t, r.crash(), tiny)
+		if got := again.Log.broker("b").Progress(0).Scanned; got != 21 {
+			t.Errorf("scanned up to %d", got)
+		}
+		again.stop()
 		r.stop()
 	})
 }

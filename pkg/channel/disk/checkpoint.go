@@ -53,7 +53,7 @@ func (l *Log) checkpoint() error {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	l.sequence++
-	l.sinceCheckpoint = 0
+	l.sinceCheckpoint, l.putOff = 0, false
 	if old := l.sequence - checkpointsKept; l.sequence > checkpointsKept {
 		if err := l.fs.Remove(checkpointName(l.dir, old)); err != nil && !isAbsent(err) {
 			return fmt.Errorf("checkpoint: %w", err)

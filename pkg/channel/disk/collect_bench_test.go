@@ -10,8 +10,7 @@ import (
 )
 
 // BenchmarkCollectWithManyLanes is one look through a log with 10,000 lanes,
-// of which each has something pending. max-lock is the longest that appends
-// wait for it.
+// of which each has something pending.
 func BenchmarkCollectWithManyLanes(b *testing.B) {
 	r := start(b, b.TempDir(), Options{FS: quickFS{}, SegmentSize: minSegmentSize, ScrubRate: -1})
 	log := r.broker(channel.BrokerInfo{UID: "b"})

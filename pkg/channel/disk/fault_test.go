@@ -288,8 +288,9 @@ func TestFullVolumeGoesOnByItself(t *testing.T) {
 // TestVolumesOfAnySmallSizeLoseNothing plays lives on volumes that are soon full.
 func TestVolumesOfAnySmallSizeLoseNothing(t *testing.T) {
 	seed := proof.Seed(t)
-	refused := 0
+	lives, refused := 0, 0
 	for n := range proof.Rounds(t, 100) {
+		lives++
 		synctest.Test(t, func(t *testing.T) {
 			rng := proof.Rand(seed, n)
 			h := newLife(t, rng, memfs.Options{Size: 250_000 + rng.Int64N(250_000)})
@@ -311,7 +312,7 @@ func TestVolumesOfAnySmallSizeLoseNothing(t *testing.T) {
 			}
 		})
 	}
-	if refused == 0 {
+	if refused == 0 && lives >= 10 { // of a few none may be small enough
 		t.Error("no volume was ever full")
 	}
 	t.Logf("%d requests were refused", refused)

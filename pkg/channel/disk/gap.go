@@ -114,7 +114,9 @@ func (d *declaration) apply() {
 			it.Next()
 		}
 		g.Lost = uint64(g.To - g.From)
-		b.gaps = addGap(b.gaps, g)
+		if b.gaps = addGap(b.gaps, g); len(b.gaps) > 2*channel.MaxGaps {
+			b.gaps = foldGaps(b.gaps) // each one added is held against all
+		}
 	}
 	b.gaps = foldGaps(b.gaps)
 }

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -14,38 +15,65 @@ import (
 // are pending or not scanned, dead letters that nobody has discarded. What is
 // declared lost need not stay: there is nothing to keep.
 type live struct {
-	set       *roaring64.Bitmap // nil for none
-	from      channel.Position  // all from here on, too
+	set       *roaring64.Bitmap
+	from      channel.Position // all from here on, too
 	backfills uint64
+}
+
+// begin is a look at a stream that has not seen its sets yet. Under Log.mu.
+func (s *stream) begin() live {
+	if s.kind == kindDead {
+		return live{set: roaring64.New(), from: math.MaxUint64}
+	}
+	p := &s.broker.progress[s.shard()]
+	return live{set: roaring64.New(), from: max(1, p.scanned), backfills: p.backfills}
+}
+
+// keys names the sets that a look at the stream unites. Under Log.mu.
+func (s *stream) keys() []channel.UID {
+	if s.kind == kindDead {
+		return slices.Collect(maps.Keys(s.broker.letters))
+	}
+	return slices.Collect(maps.Keys(s.broker.progress[s.shard()].lanes))
+}
+
+// see adds some of the sets to the look. Those of many lanes are mostly small:
+// their positions are handed back, to be added without the lock. Under Log.mu.
+func (v *live) see(s *stream, keys []channel.UID, small []uint64) []uint64 {
+	for _, key := range keys {
+		var set *roaring64.Bitmap
+		if s.kind == kindDead {
+			set = s.broker.letters[key]
+		} else if lane := s.broker.progress[s.shard()].lanes[key]; lane != nil {
+			set = &lane.Positions
+		}
+		switch {
+		case set == nil:
+		case set.GetCardinality() > 1024:
+			v.set.Or(set)
+		default:
+			for it := set.Iterator(); it.HasNext(); {
+				small = append(small, it.Next())
+			}
+		}
+	}
+	return small
+}
+
+// end completes the look. Under Log.mu, or where nobody declares anything lost.
+func (v *live) end(s *stream) {
+	if lost := s.lost.Load(); lost != nil {
+		v.set.AndNot(lost)
+	}
 }
 
 // live looks at one stream. Under Log.mu.
 func (s *stream) live() live {
-	b := s.broker
-	v := live{from: math.MaxUint64}
-	or := func(set *roaring64.Bitmap) {
-		if set.IsEmpty() {
-			return
-		}
-		if v.set == nil {
-			v.set = roaring64.New()
-		}
-		v.set.Or(set)
-	}
-	if s.kind == kindDead {
-		for _, letters := range b.letters {
-			or(letters)
-		}
-	} else {
-		p := &b.progress[s.shard()]
-		v.from, v.backfills = max(1, p.scanned), p.backfills
-		for _, lane := range p.lanes {
-			or(&lane.Positions)
-		}
-	}
-	if lost := s.lost.Load(); lost != nil && v.set != nil {
-		v.set.AndNot(lost)
-	}
+	v := s.begin()
+	small := v.see(s, s.keys(), nil)
+	slices.Sort(small)
+	v.set.AddMany(slices.Compact(small))
+	v.end(s)
 	return v
 }
 
@@ -59,7 +87,7 @@ func (v *live) count(e *entry) int64 {
 		n = unscanned * int64(e.count) / (int64(last-e.first) + 1)
 		n, last = max(n, 1), v.from-1
 	}
-	if v.set == nil || last < e.first {
+	if last < e.first {
 		return n
 	}
 	below := v.set.Rank(uint64(last))
@@ -72,17 +100,15 @@ func (v *live) positions(r *run, all bool, to []channel.Position) []channel.Posi
 	if all || v.from <= r.first {
 		return r.each(r.first, to)
 	}
-	if v.set != nil {
-		it := v.set.Iterator()
-		it.AdvanceIfNeeded(uint64(r.first))
-		for it.HasNext() {
-			p := channel.Position(it.Next())
-			if p > r.last || p >= v.from {
-				break
-			}
-			if r.at == nil || r.at.Contains(uint32(p-r.first)) {
-				to = append(to, p)
-			}
+	it := v.set.Iterator()
+	it.AdvanceIfNeeded(uint64(r.first))
+	for it.HasNext() {
+		p := channel.Position(it.Next())
+		if p > r.last || p >= v.from {
+			break
+		}
+		if r.at == nil || r.at.Contains(uint32(p-r.first)) {
+			to = append(to, p)
 		}
 	}
 	if v.from <= r.last {
@@ -107,33 +133,42 @@ func (r *run) each(from channel.Position, to []channel.Position) []channel.Posit
 	return to
 }
 
-// survey looks at all streams, one at a time: with many lanes it takes some
-// milliseconds each, and nobody appends meanwhile.
+// lanesAtOnce is how many sets a survey looks at before it lets appends pass.
+const lanesAtOnce = 256
+
+// survey looks at all streams, a part of one at a time, for nobody appends
+// meanwhile. What becomes pending between two parts was not scanned when the
+// look began, or is a backfill, which refresh notices.
 func (l *Log) survey() map[*stream]live {
 	l.mu.Lock()
-	streams := make([]*stream, 0, len(l.streams))
-	for _, s := range l.streams {
-		streams = append(streams, s)
-	}
+	streams := slices.Collect(maps.Values(l.streams))
 	l.mu.Unlock()
 	view := make(map[*stream]live, len(streams))
+	var small []uint64
 	for _, s := range streams {
 		l.mu.Lock()
-		if l.streams[s.id] == s {
-			view[s] = s.live()
-		}
+		v, keys := s.begin(), s.keys()
 		l.mu.Unlock()
+		for part := range slices.Chunk(keys, lanesAtOnce) {
+			l.mu.Lock()
+			small = v.see(s, part, small[:0])
+			l.mu.Unlock()
+			slices.Sort(small)
+			v.set.AddMany(slices.Compact(small))
+		}
+		v.end(s)
+		view[s] = v
 	}
 	return view
 }
 
 // refresh looks again where events that had been settled became pending since
 // (a replay does that), and where the view knows nothing. What else changes
-// only makes less live. Under Log.mu.
+// makes less live, or is newer than anything sealed. Under Log.mu.
 func (l *Log) refresh(view map[*stream]live) {
 	for _, s := range l.streams {
 		v, ok := view[s]
-		if !ok || s.kind == kindDead || v.backfills != s.broker.progress[s.shard()].backfills {
+		if !ok || s.kind == kindEvent && v.backfills != s.broker.progress[s.shard()].backfills {
 			view[s] = s.live()
 		}
 	}
@@ -156,11 +191,12 @@ func (l *Log) judge(g *segment, entries []entry, view map[*stream]live, retained
 	for i := range entries {
 		e := &entries[i]
 		s := l.streams[e.stream]
-		if s == nil || e.kind == kindBroker || e.kind == kindMoved && !g.counts(e.move) {
+		moving := l.moving != nil && e.kind == kindMoved && e.move == l.moving.number
+		if s == nil || e.kind == kindBroker || e.kind == kindMoved && !moving && !g.counts(e.move) {
 			continue // of a removed broker, kept in the checkpoint, or of a move that never ended
 		}
 		bytes := e.bytes
-		if !retained[e] {
+		if !retained[e] && !moving { // what is being moved here counts as soon as the move ends
 			look := view[s]
 			bytes = look.count(e) * e.bytes / max(int64(e.count), 1)
 			if bytes == 0 && look.count(e) > 0 {

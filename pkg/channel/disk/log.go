@@ -106,6 +106,7 @@ type Log struct {
 	running atomic.Bool // started is closed; asked first, for it is cheaper
 	vitals  vitals      // what Health tells
 	started chan struct{}
+	ended   chan struct{} // closed when Run returns
 
 	requests sync.Pool // of *request, for Append
 
@@ -123,7 +124,8 @@ type Log struct {
 	taken           []*request
 	batch           []*request // in buf
 	lazied          []lazied   // in buf
-	buf             []byte     // frames to be written at tailOff
+	buf             []byte     // frames to be written, after those that are
+	spilt           int64      // bytes of the commit that are written at tailOff, and not synced
 	tailOff         int64      // end of the active segment's durable frames; written under mu too
 	entries         int        // the active segment's footer will have, at most
 	records         int        // of streams, in the active segment
@@ -142,6 +144,7 @@ type Log struct {
 	moved           int64    // bytes copied since the start
 	nextMoveNumber  uint32
 	unrecorded      bool     // segments were dropped that the newest checkpoint names
+	putOff          bool     // a checkpoint waits for room, and the operator knows
 	torn            int64    // bytes that Open set aside
 	aside           []uint64 // segments whose files a repair sets aside
 	repaired        []string // what a repair has done
@@ -194,7 +197,7 @@ func Open(dir string, o Options) (*Log, error) {
 func newLog(dir string, o Options) *Log {
 	l := &Log{
 		dir: dir, o: o, fs: o.FS, log: o.Logger, segmentSize: o.SegmentSize, maxBytes: o.MaxBytes,
-		started: make(chan struct{}), kick: make(chan struct{}, 1), lazyKick: make(chan struct{}, 1),
+		started: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), lazyKick: make(chan struct{}, 1),
 		committing: make(chan struct{}, 1), watermark: idle(),
 		streams: make(map[uint32]*stream), nextStream: 1, suspects: make(map[uint64]*suspicion),
 	}
@@ -210,6 +213,7 @@ func (l *Log) Torn() int64 { return l.torn }
 func (l *Log) Run(ctx context.Context) error {
 	l.running.Store(true)
 	close(l.started)
+	defer close(l.ended)
 	l.lead(l.observe)
 	scrubbed := l.scrubbing(ctx)
 	lazy := idle()
@@ -284,6 +288,7 @@ func (l *Log) tend() {
 		return
 	}
 	l.provide()
+	l.commit(l.take()) // progress may still wait for room
 	if l.sinceCheckpoint > checkpointBytes {
 		l.keep(l.checkpoint())
 	}
@@ -300,7 +305,10 @@ func (l *Log) keep(err error) {
 	switch {
 	case err == nil:
 	case isFull(err) || isExhausted(err):
-		l.log.Warn("checkpoint put off", "dir", l.dir, "error", err)
+		if !l.putOff { // said once, not at each try
+			l.log.Warn("checkpoint put off", "dir", l.dir, "error", err)
+		}
+		l.putOff = true
 	default:
 		l.latch(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -114,6 +115,7 @@ func (l *Log) moveOn(done func() bool, between func()) {
 			}
 			l.log.Warn("segment stays where it is: its live records cannot be moved", "dir", l.dir, "segment", m.source.number, "error", err)
 			l.moving = nil
+			m.source.outsized = errors.Is(err, channel.ErrTooLarge) // no use in trying again
 			return
 		}
 		l.moving = nil
@@ -182,7 +184,7 @@ func (l *Log) listLive(v verdict) *move {
 		if whole[e.stream] == nil {
 			whole[e.stream] = make(map[channel.Position]bool)
 		}
-		whole[e.stream][e.first] = v.retained[e]
+		whole[e.stream][e.first] = whole[e.stream][e.first] || v.retained[e] // what a move left unfinished may begin there too
 	}
 	for id, retained := range whole {
 		s := l.streams[id]
@@ -191,10 +193,13 @@ func (l *Log) listLive(v verdict) *move {
 		var at []channel.Position
 		number := 0
 		flush := func() {
-			if len(at) > 0 {
-				m.portions = append(m.portions, portion{stream: s, number: uint16(number), at: at})
-				at, number = nil, number+1
+			for len(at) > 0 {
+				// A run has its positions as 32 bits from the first.
+				n := sort.Search(len(at), func(i int) bool { return at[i]-at[0] > math.MaxUint32 })
+				m.portions = append(m.portions, portion{stream: s, number: uint16(number), at: at[:n]})
+				at, number = at[n:], number+1
 			}
+			at = nil
 		}
 		for i := range s.runs {
 			r := &s.runs[i]
@@ -304,7 +309,7 @@ func (l *Log) putMoved(m *move, p *portion, pos channel.Position, nanos int64, p
 		m.parts = append(m.parts, p.into)
 		l.entries++
 	}
-	off := l.tailOff + int64(len(l.buf))
+	off := l.end()
 	f := frame{kind: kindMoved, stream: p.stream.id, position: uint64(pos), sum: checksum(payload), time: nanos, part: p.number, move: m.number}
 	l.frame(f, payload)
 	l.records += 2
@@ -394,11 +399,7 @@ func (l *Log) tendMoves() {
 	began := time.Now()
 	l.moveOn(
 		func() bool { return time.Since(began) > moveTime },
-		func() {
-			if l.waiting() {
-				l.commit(l.take())
-			}
-		})
+		func() { l.commit(l.take()) }) // if only of progress: it must not wait for long
 	if l.unwitnessed {
 		l.watermark.Reset(watermarkAfter)
 	}

@@ -388,9 +388,56 @@ func TestACrashDuringAMoveLosesNothing(t *testing.T) {
 			again.stop()
 			os.RemoveAll(dir)
 		}
-		if during == 0 || len(images) < 20 {
+		if len(images) < 20 || during == 0 && proof.Full() {
 			t.Errorf("%d crashes, %d of them with moved records in the tail", len(images), during)
 		}
+	})
+}
+
+// A replay makes settled events pending. Where their segment is being copied
+// without them it must stay.
+func TestAReplayDuringAMoveFindsItsEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := tiny
+		fs := &watchFS{}
+		o.FS = fs
+		r := start(t, t.TempDir(), o)
+		b := r.broker(channel.BrokerInfo{UID: "b", Shards: 1})
+		waiting := slowTrigger(r, b, 500, 1000, 40)
+		replayed := make(acked)
+		hook := func() {
+			m := r.Log.moving // the hook runs where the log commits
+			if m == nil || m.source.entries[0].kind != kindEvent {
+				return
+			}
+			for p := m.source.entries[0].first; p < m.source.entries[0].last(); p++ {
+				id := channel.ID{Position: p}
+				if waiting[id] != "" || replayed[id] != "" {
+					continue
+				}
+				replayed[id] = fmt.Sprint("b-", p-1)
+				change := channel.ShardProgress{Lanes: []channel.LaneProgress{{Trigger: "replay", Added: roaring64.BitmapOf(uint64(p))}}}
+				if err := b.SaveProgress(t.Context(), []channel.ShardProgress{change}); err != nil {
+					t.Error(err)
+				}
+				return
+			}
+		}
+		fs.hook.Store(&hook)
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		fs.hook.Store(nil)
+		time.Sleep(time.Minute)
+		if len(replayed) == 0 {
+			t.Fatal("nothing was replayed")
+		}
+		for id, name := range replayed {
+			records, err := b.Get(t.Context(), 0, []channel.Position{id.Position}, nil)
+			if err != nil || len(records) != 1 || records[0].Event.ID() != name {
+				t.Errorf("%s is pending again, and gone: %v", id, err)
+			}
+		}
+		r.stop()
 	})
 }
 

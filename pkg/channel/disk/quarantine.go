@@ -59,13 +59,15 @@ func (l *Log) doubt(g *segment, err error) { l.suspectLocked(g.number, err) }
 func (l *Log) met(s *stream, pos channel.Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	g := l.active
 	if i := s.find(pos); i < len(s.runs) {
-		if x := l.suspects[s.runs[i].segment.number]; x != nil {
-			if x.met[s.id] == nil {
-				x.met[s.id] = roaring64.New()
-			}
-			x.met[s.id].Add(uint64(pos))
+		g = s.runs[i].segment
+	}
+	if x := l.suspects[g.number]; x != nil {
+		if x.met[s.id] == nil {
+			x.met[s.id] = roaring64.New()
 		}
+		x.met[s.id].Add(uint64(pos))
 	}
 }
 
@@ -82,7 +84,7 @@ func (l *Log) due() (*segment, *suspicion) {
 			}
 			continue
 		}
-		if !x.next.After(now) {
+		if !x.next.After(now) && !l.segments[at].outsized { // what cannot be moved stays, with its gaps
 			x.next = now.Add(examineEvery)
 			return l.segments[at], x
 		}

@@ -314,6 +314,58 @@ func (f flakyFile) ReadAt(b []byte, off int64) (int, error) {
 	return f.File.ReadAt(b, off)
 }
 
+// glitchFS gives wrong bytes once in a while.
+type glitchFS struct {
+	quickFS
+	next atomic.Int64 // read that goes wrong
+}
+
+func (f *glitchFS) Open(name string) (File, error) {
+	file, err := f.quickFS.Open(name)
+	return glitchFile{file, f}, err
+}
+
+type glitchFile struct {
+	File
+	fs *glitchFS
+}
+
+func (f glitchFile) ReadAt(b []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(b, off)
+	if f.fs.next.Add(-1) == 0 && n > 0 {
+		b[n/2] ^= 1
+	}
+	return n, err
+}
+
+func TestABitThatFlipsOnTheWayIsNoDamage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := new(glitchFS)
+		o := tiny
+		o.FS = fs
+		dir := t.TempDir()
+		r := start(t, dir, o)
+		r.broker(channel.BrokerInfo{UID: "b", Shards: 1})
+		all := fill(r, 200, 1, 1000)
+		r.stop()
+		r = start(t, dir, o)
+		b := r.Log.broker("b")
+		for i := range int64(40) {
+			fs.next.Store(1 + i%7)
+			if got, err := contents(b); err != nil || len(got) != len(all) {
+				t.Fatalf("%d of %d events, error %v", len(got), len(all), err)
+			}
+			fs.next.Store(1 + i%3)
+			r.suspect(1, errors.New("the scrubber says so"))
+			time.Sleep(11 * time.Second)
+		}
+		if gaps, names := b.Gaps(), damagedFiles(t, dir); len(gaps) > 0 || len(names) > 0 {
+			t.Errorf("gaps %v, set aside %v", gaps, names)
+		}
+		r.stop()
+	})
+}
+
 func TestErrorOfReadingIsDamageOnlyWhenItPersists(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := new(flakyFS)
@@ -454,4 +506,149 @@ func TestTheListOfGapsIsBounded(t *testing.T) {
 	if len(gaps) != 1 || gaps[0].From != 5 || gaps[0].To != 9 || gaps[0].Lost != 4 {
 		t.Errorf("%+v", gaps)
 	}
+}
+
+// A move of some mebibytes is many commits, and rolls on its way.
+func TestALargeMoveLetsAppendsPassAndGoesOverSegments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 1000
+		r := start(t, t.TempDir(), Options{FS: quickFS{}, SegmentSize: 4 << 20, TailBytes: 1})
+		b := r.broker(channel.BrokerInfo{UID: "b", Shards: 1})
+		all := fill(r, 100, 70, size) // not scanned: all of it is kept
+		bad := channel.ID{Position: 500}
+		spoil(t, r, b, bad)
+		r.suspect(1, errors.New("the scrubber says so"))
+		for i := range 40 {
+			time.Sleep(100 * time.Millisecond)
+			name := fmt.Sprint("beside-", i)
+			all[r.append("b", size, name)[0]] = name
+		}
+		delete(all, bad)
+		s := b.(*broker).shards[0]
+		if segments := len(s.runs); segments < 2 || len(damagedFiles(t, r.dir)) != 1 {
+			t.Fatalf("%d runs, %v set aside", segments, damagedFiles(t, r.dir))
+		}
+		for range 2 {
+			got, err := contents(r.Log.broker("b"))
+			var gap *channel.GapError
+			if !errors.As(err, &gap) || gap.From != bad.Position || len(got) != len(all) {
+				t.Fatalf("%d of %d events, error %v", len(got), len(all), err)
+			}
+			for id, e := range got {
+				if all[id] != e.ID() || string(e.Raw()) != string(made(t, e.ID(), size).Raw()) {
+					t.Fatalf("%s is not as it was appended", id)
+				}
+			}
+			dir := r.crash()
+			r.stop()
+			r = start(t, dir, Options{FS: quickFS{}, SegmentSize: 4 << 20, TailBytes: 1})
+		}
+		r.stop()
+	})
+}
+
+// Each gap that is added is held against those that are listed: there must
+// never be more of these than the bound, or all appends wait.
+func TestManyGapsAreDeclaredInTimeThatGrowsWithThem(t *testing.T) {
+	takes := func(gaps uint64) time.Duration {
+		least := time.Hour
+		for range 3 {
+			s := &stream{kind: kindEvent, broker: new(broker)}
+			s.broker.shards = []*stream{s}
+			d := declaration{stream: s, lost: roaring64.New()}
+			for p := range gaps {
+				d.lost.Add(2*p + 1)
+			}
+			began := time.Now()
+			d.apply()
+			least = min(least, time.Since(began))
+		}
+		return least
+	}
+	if few, many := takes(10_000), takes(40_000); many > 8*few {
+		t.Errorf("10,000 gaps take %v, 40,000 take %v", few, many)
+	}
+}
+
+func TestWhatAReaderWasToldOfTheActiveSegmentIsDeclared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, t.TempDir(), tiny)
+		b := r.broker(channel.BrokerInfo{UID: "b", Shards: 1})
+		fill(r, 10, 1, 1000)
+		off := int64(b.(*broker).shards[0].offsets[4]) * frameAlign
+		spoilFile(t, segmentName(r.dir, 1), off+frameHeader+40)
+		if _, err := contents(b); err == nil {
+			t.Fatal("no gap")
+		}
+		if err := b.SaveProgress(t.Context(), []channel.ShardProgress{{Scanned: 11}}); err != nil {
+			t.Fatal(err)
+		}
+		fill(r, 100, 1, 1000)
+		time.Sleep(20 * time.Second)
+		if gaps := b.Gaps(); len(gaps) != 1 || gaps[0].From != 5 {
+			t.Errorf("gaps %+v", gaps)
+		}
+		r.stop()
+	})
+}
+
+// draggingFS takes its time for each read.
+
+// draggingFS takes its time for each read.
+type draggingFS struct {
+	quickFS
+	takes *atomic.Int64
+}
+
+type draggingFile struct {
+	File
+	fs draggingFS
+}
+
+func (f draggingFile) ReadAt(b []byte, off int64) (int, error) {
+	time.Sleep(time.Duration(f.fs.takes.Load()))
+	return f.File.ReadAt(b, off)
+}
+
+func (fs draggingFS) Open(name string) (File, error) {
+	f, err := fs.quickFS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return draggingFile{f, fs}, nil
+}
+
+// Housekeeping that reads a whole segment must not keep progress from being
+// written within its 100 ms.
+func TestProgressIsDurableInTimeWhileASegmentIsExamined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := draggingFS{takes: new(atomic.Int64)}
+		o := Options{FS: fs, SegmentSize: 4 << 20, TailBytes: 1, ScrubRate: -1}
+		dir := t.TempDir()
+		r := start(t, dir, o)
+		r.broker(channel.BrokerInfo{UID: "b", Shards: 1})
+		fill(r, 100, 1, 100_000)
+		r.stop()
+		r = start(t, dir, o)
+		b := r.Log.broker("b")
+		fs.takes.Store(int64(10 * time.Millisecond)) // per 128 KiB: 80 ms a mebibyte
+		r.suspect(1, errors.New("the scrubber says so"))
+		late := 0
+		for i := range 60 {
+			if err := b.SaveProgress(t.Context(), []channel.ShardProgress{{Scanned: channel.Position(i + 2)}}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(95 * time.Millisecond)
+			fs.takes.Store(0)
+			r := start(t, r.crash(), tiny)
+			if got := r.Log.broker("b").Progress(0).Scanned; got != channel.Position(i+2) {
+				late++
+			}
+			r.stop()
+			fs.takes.Store(int64(10 * time.Millisecond))
+		}
+		if late > 0 {
+			t.Errorf("progress was late %d times", late)
+		}
+	})
 }

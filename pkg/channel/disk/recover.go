@@ -401,20 +401,17 @@ func (l *Log) resume(c cover, found stored, t torn) error {
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		return fmt.Errorf("sync %s: %w", l.dir, err)
 	}
-	// An owner that was killed may have left names that no power cut has to
-	// respect: what is acknowledged from here on must not hang on them.
-	if err := l.fs.SyncDir(l.dir); err != nil {
-		return fmt.Errorf("sync %s: %w", l.dir, err)
-	}
 	if t.file == nil {
 		return l.beginAnew(c, found)
 	}
 	l.active.file = t.file
-	if err := l.clean(found, l.keeps(c), append(c.damaged, l.aside...)); err != nil {
+	if err := l.clean(found, l.keeps(c), c.damaged); err != nil {
 		return err
 	}
 	if t.discarded { // after clean: it may have to make the room
-		if err := l.saveTorn(t); err != nil {
+		if err := l.saveTorn(t); isFull(err) { // not worth a log that does not open
+			l.log.Warn("the last write was cut short: there is no room to keep its bytes, never acknowledged", "dir", l.dir, "error", err)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -426,14 +423,16 @@ func (l *Log) resume(c cover, found stored, t torn) error {
 	}
 	// Only now is what lies behind the end known to be worth nothing.
 	if t.discarded {
-		if err := t.file.Truncate(t.from); err != nil {
+		if err := t.blank(); err != nil {
 			return fmt.Errorf("cut torn tail of segment %d: %w", l.active.number, err)
 		}
 	}
-	if size := max(t.size, l.segmentSize); t.discarded || t.size < size {
-		if err := t.file.Allocate(size); err != nil && !isFull(err) {
+	if t.size < l.segmentSize {
+		if err := t.file.Allocate(l.segmentSize); err != nil && !isFull(err) {
 			return fmt.Errorf("reserve segment %d: %w", l.active.number, err)
 		}
+	}
+	if t.discarded || t.size < l.segmentSize {
 		if err := t.file.Sync(); err != nil {
 			return fmt.Errorf("sync segment %d: %w", l.active.number, err)
 		}
@@ -482,8 +481,9 @@ func (l *Log) keeps(c cover) map[uint64]bool {
 	return keep
 }
 
-// clean removes what an earlier owner left half made or had dropped already,
-// and sets aside what that had found damaged.
+// clean removes what an earlier owner left half made, and sets aside what a
+// repair gives up. What that owner had dropped goes when two more checkpoints
+// have done without it.
 func (l *Log) clean(found stored, keep map[uint64]bool, damaged []uint64) error {
 	for _, name := range found.temps {
 		if err := l.fs.Remove(filepath.Join(l.dir, name)); err != nil {
@@ -497,22 +497,16 @@ func (l *Log) clean(found stored, keep map[uint64]bool, damaged []uint64) error 
 		if keep[number] {
 			continue
 		}
-		if !l.o.Repair {
-			// The checkpoint before this one may name it: it goes with the next.
-			g := &segment{number: number, dropped: true, damaged: slices.Contains(damaged, number)}
-			l.garbage = append(l.garbage, garbage{g, l.sequence - 1})
-			l.unrecorded = true
-			continue
-		}
-		if slices.Contains(damaged, number) {
+		if slices.Contains(l.aside, number) {
 			if err := l.setAside(number); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := l.fs.Remove(segmentName(l.dir, number)); err != nil {
-			return fmt.Errorf("remove dropped segment %d: %w", number, err)
-		}
+		// The older checkpoint may name it still, and be needed once more.
+		g := &segment{number: number, dropped: true, damaged: slices.Contains(damaged, number)}
+		l.garbage = append(l.garbage, garbage{g, l.sequence})
+		l.unrecorded = true
 	}
 	return nil
 }

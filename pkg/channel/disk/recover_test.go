@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -251,5 +253,57 @@ func TestTornTailOnAFullVolumeIsSetAsideInThePlaceOfTheSpare(t *testing.T) {
 	o.FS = crampedFS{}
 	if loud, silent := verify(t, dir, o, all, 40); loud != nil || silent != nil {
 		t.Errorf("loud %v, silent %v", loud, silent)
+	}
+}
+
+// A power cut on a full volume: what was torn cannot be kept, and that must
+// not keep the log from opening.
+func TestATornTailOnAFullVolumeDoesNotKeepTheLogFromOpening(t *testing.T) {
+	r := start(t, t.TempDir(), tiny)
+	r.broker(channel.BrokerInfo{UID: "b", Shards: 1})
+	all := fill(r, 20, 1, 1000)
+	name, off := segmentName(r.dir, r.active.number), r.tailOff
+	im := read(t, r.dir)
+	r.stop()
+	dir := im.with(filepath.Base(name), func(b []byte) []byte {
+		copy(b[off:], "half a frame")
+		return b
+	}).write(t)
+	fs := tightFS{full: new(atomic.Bool), spares: new(atomic.Bool)}
+	fs.full.Store(true)
+	o := tiny
+	o.FS = fs
+	if loud, silent := verify(t, dir, o, all, 1000); loud != nil || silent != nil {
+		t.Error(loud, silent)
+	}
+}
+
+// Several brokers may be opened at once before the log runs.
+func TestBrokersAreOpenedAtOnceBeforeTheLogRuns(t *testing.T) {
+	for range 20 {
+		l, err := Open(t.TempDir(), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				if _, err := l.Broker(t.Context(), channel.BrokerInfo{UID: channel.UID(fmt.Sprint(i))}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		done := make(chan struct{})
+		go func() { all.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(5 * time.Second):
+			t.Error("hangs")
+		}
+		serve(t, l).stop()
+		<-done
+		if t.Failed() {
+			return
+		}
 	}
 }

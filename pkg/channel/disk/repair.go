@@ -196,6 +196,12 @@ func (l *Log) replayAround(g tailSegment, c cover, last bool) (torn, error) {
 		g.scanned = true
 		g.entries = l.activeEntries()
 	}
+	for i := range entries { // the last frames may be damaged: their positions are taken all the same
+		e := &entries[i]
+		if s := l.streams[e.stream]; s != nil && e.kind == s.kind {
+			l.skip(s, e.last()+1, true)
+		}
+	}
 	l.retire(g.size)
 	return t, nil
 }
@@ -292,7 +298,7 @@ func (l *Log) beginAnew(c cover, found stored) error {
 	for _, g := range l.segments {
 		keep[g.number] = true
 	}
-	if err := l.clean(found, keep, append(c.damaged, l.aside...)); err != nil {
+	if err := l.clean(found, keep, c.damaged); err != nil {
 		return err
 	}
 	for _, s := range l.streams {

@@ -300,3 +300,129 @@ func spoilt(im image, rng *rand.Rand, what string) (image, string) {
 		return im.without(name), fmt.Sprintf("%s remove %s", what, name)
 	}
 }
+
+func TestRepairGoesOnWithoutTheLastSegmentOrItsHeader(t *testing.T) {
+	for _, what := range []string{"missing", "header"} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := start(t, t.TempDir(), tiny)
+				b := r.broker(channel.BrokerInfo{UID: "b", Shards: 1})
+				all := fill(r, 100, 1, 900)
+				for i := range 3 {
+					id := channel.ID{Position: channel.Position(i + 1)}
+					if err := b.AppendDead(t.Context(), []channel.DeadLetter{{ID: id, Trigger: "t", Event: made(t, fmt.Sprint(i), 900)}}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				name := segmentName(r.dir, r.active.number)
+				in := uint64(len(b.(*broker).shards[0].offsets))
+				r.stop()
+				if what == "missing" {
+					if err := os.Remove(name); err != nil {
+						t.Fatal(err)
+					}
+				} else {
+					spoilFile(t, name, 20)
+				}
+				if _, err := Open(r.dir, tiny); !errors.As(err, new(*CorruptError)) {
+					t.Fatalf("open: %v", err)
+				}
+				if done := repaired(t, r.dir); len(done) == 0 {
+					t.Error("nothing was repaired")
+				}
+				r = start(t, r.dir, tiny)
+				b = r.Log.broker("b")
+				missing, dead := wantRestButTold(t, b, all, 900), b.DeadCount("t")
+				if what == "missing" && (uint64(missing) != in || dead != 0 || told(b).GetCardinality() != in) {
+					t.Errorf("%d events are missing and %d dead letters left, want %d and 0", missing, dead, in)
+				}
+				if what == "header" && (missing != 0 || dead != 3 || len(b.Gaps()) > 0) {
+					t.Errorf("%d events are missing, %d dead letters left, gaps %+v", missing, dead, b.Gaps())
+				}
+				id := r.append("b", 900, "on")[0]
+				if id.Position != 101 {
+					t.Errorf("the next event is %s: positions are never given twice", id)
+				}
+				r.stop()
+			})
+		})
+	}
+}
+
+func TestRepairListsDeadLettersThatAreGone(t *testing.T) {
+	var im image
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, t.TempDir(), tiny)
+		b := r.broker(channel.BrokerInfo{UID: "b", Shards: 1})
+		for i := range 5 {
+			id := r.append("b", 100, fmt.Sprint(i))[0]
+			if err := b.AppendDead(t.Context(), []channel.DeadLetter{{ID: id, Trigger: "t", Reason: fmt.Sprint("reason-", i), Event: made(t, fmt.Sprint(i), 100)}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		im = read(t, r.dir)
+		r.stop()
+	})
+	name := im.names(segmentSuffix)[0]
+	at := bytes.Index(im[name], []byte("reason-2"))
+	dir := im.with(name, func(b []byte) []byte { b[at] ^= 1; return b }).write(t)
+	repaired(t, dir)
+	r := start(t, dir, tiny)
+	b := r.Log.broker("b")
+	letters, _, err := b.Dead(t.Context(), "t", "", 10)
+	if err != nil || len(letters) != 4 {
+		t.Fatalf("%d letters, error %v", len(letters), err)
+	}
+	if gaps := b.Gaps(); len(gaps) != 1 || !gaps[0].Dead || gaps[0].From != 3 || gaps[0].Lost != 1 {
+		t.Errorf("gaps %+v", gaps)
+	}
+}
+
+// The footer of a segment is good, its last frames are not: their positions
+// are never given again.
+func TestRepairNeverGivesThePositionsOfLostFramesAgain(t *testing.T) {
+	r := start(t, t.TempDir(), tiny)
+	b := r.broker(channel.BrokerInfo{UID: "b", Shards: 1})
+	r.broker(channel.BrokerInfo{UID: "c", Shards: 1})
+	fill(r, 20, 1, 1000)
+	for i := range 4 {
+		id := channel.ID{Position: channel.Position(i + 1)}
+		if err := b.AppendDead(t.Context(), []channel.DeadLetter{{ID: id, Trigger: "t", Event: made(t, fmt.Sprint(i), 1000)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := 0; r.active.number == 1; i++ {
+		r.append("c", 1000, fmt.Sprint(i))
+	}
+	spoil(t, r, b, channel.ID{Position: 20})
+	s := b.(*broker).dead
+	p, _, err := r.plan(s, 4, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spoilFile(t, segmentName(r.dir, 1), int64(p.offsets[0])*frameAlign+frameHeader+40)
+	p.close()
+	im := read(t, r.dir)
+	names := im.names(checkpointSuffix)
+	dir := im.without(names[len(names)-1]).write(t)
+	r.stop()
+	repaired(t, dir)
+	r = start(t, dir, tiny)
+	id := r.append("b", 1000, "new")[0]
+	if id.Position != 21 {
+		t.Errorf("a new event is %s", id)
+	}
+	if n := r.Log.broker("b").DeadCount("t"); n != 3 {
+		t.Errorf("%d dead letters", n)
+	}
+	r.stop()
+	r = start(t, dir, tiny)
+	if got, err := r.Log.broker("b").Get(t.Context(), 0, []channel.Position{id.Position}, nil); err != nil || len(got) != 1 || got[0].Event.ID() != "new" {
+		t.Errorf("the new event is gone: %v", err)
+	}
+	var gap *channel.GapError
+	if _, err := contents(r.Log.broker("b")); !errors.As(err, &gap) || gap.From != 20 {
+		t.Errorf("reading: %v", err)
+	}
+}

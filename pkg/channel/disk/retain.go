@@ -177,7 +177,7 @@ func (l *Log) collect(short *broker) {
 		}
 		left = append(left, g)
 		switch {
-		case v.share(g.size) < worth && (full || short == nil || v.helps(l, short)):
+		case !g.outsized && v.share(g.size) < worth && (full || short == nil || v.helps(l, short)):
 			l.thin = append(l.thin, v)
 		case short != nil && v.others(short)*2 >= g.size:
 			for i := range g.entries {
@@ -224,6 +224,7 @@ func (l *Log) record() {
 		}
 		if err != nil {
 			l.keep(err)
+			l.unrecorded = true // tried again at the next housekeeping
 			return
 		}
 	}

@@ -70,10 +70,9 @@ func (l *Log) sealActive() (int64, error) {
 	l.mu.Unlock()
 	payload := putFooter(l.active.number, l.tailOff, entries, tables)
 	l.frame(frame{kind: kindFooter, sum: checksum(payload), time: l.clock()}, payload)
-	size := l.tailOff + int64(len(l.buf))
+	size := l.end()
 	f := l.active.file
-	_, err := f.WriteAt(l.buf, l.tailOff)
-	l.buf = nil
+	err := l.spill()
 	if err == nil {
 		err = f.Truncate(size)
 	}
@@ -160,7 +159,7 @@ func (l *Log) retire(size int64) {
 
 // begin makes a segment the active one. Under Log.mu.
 func (l *Log) begin(g *segment, off int64) {
-	l.active, l.tailOff = g, off
+	l.active, l.tailOff, l.spilt = g, off, 0
 	l.records, l.entries = 0, 0
 }
 

@@ -153,9 +153,6 @@ func (l *Log) salvage(want covered, f File, cause error) (*segment, error) {
 func (s *stream) missing() *roaring64.Bitmap {
 	v := s.live()
 	need := v.set
-	if need == nil {
-		need = roaring64.New()
-	}
 	if v.from < s.next {
 		need.AddRange(uint64(v.from), uint64(s.next))
 	}

@@ -32,13 +32,14 @@ type segment struct {
 	base   uint64 // LSN of its first byte
 	seed   uint32 // of its frames' checksums
 
-	size    int64 // once sealed: length of the file
-	entries []entry
-	parts   []*part  // of moves into it, until it is sealed
-	moves   []uint32 // those that count
-	dropped bool
-	damaged bool // its file is set aside when it goes
-	scanned bool // its index was made from its frames: there is no good footer
+	size     int64 // once sealed: length of the file
+	entries  []entry
+	parts    []*part  // of moves into it, until it is sealed
+	moves    []uint32 // those that count
+	dropped  bool
+	damaged  bool // its file is set aside when it goes
+	outsized bool // it holds a record that fits no segment any more
+	scanned  bool // its index was made from its frames: there is no good footer
 
 	file File // nil while closed
 	refs int  // readers that use file

@@ -89,13 +89,13 @@ func (r *run) locate(from channel.Position, n int) (index int, first channel.Pos
 	return index, at[0], at, len(at)
 }
 
-// lookUp reads n offsets of the run from its segment's open file.
-func (r *run) lookUp(index, n int) ([]uint32, error) {
+// lookUp reads n offsets of the run from its segment's file.
+func (r *run) lookUp(f File, index, n int) ([]uint32, error) {
 	if r.offsets != nil {
 		return r.offsets[index : index+n], nil
 	}
 	b := make([]byte, 4*n)
-	if _, err := r.segment.file.ReadAt(b, r.table+4*int64(index)); err != nil {
+	if _, err := f.ReadAt(b, r.table+4*int64(index)); err != nil {
 		return nil, &readError{fmt.Errorf("read footer of segment %d: %w", r.segment.number, err)}
 	}
 	offsets := make([]uint32, n)

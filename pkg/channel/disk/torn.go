@@ -19,6 +19,24 @@ type torn struct {
 	discarded bool // bytes follow
 }
 
+// blank turns what was discarded to zeros. It does not cut it off: the place
+// would be given back, and on a full volume the log could not begin.
+func (t *torn) blank() error {
+	b, zeros := make([]byte, 1<<20), make([]byte, 1<<20)
+	for at := t.from; at < t.size; at += int64(len(b)) {
+		n := min(int64(len(b)), t.size-at)
+		if _, err := t.file.ReadAt(b[:n], at); err != nil {
+			return err
+		}
+		if used := len(bytes.TrimRight(b[:n], "\x00")); used > 0 {
+			if _, err := t.file.WriteAt(zeros[:used], at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // saveTorn copies the bytes of a write that was cut short, for who wants to
 // know what was in them. They were never acknowledged.
 func (l *Log) saveTorn(t torn) error {
@@ -46,7 +64,7 @@ func (l *Log) saveTorn(t torn) error {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("save torn tail as %s: %w", name, err)
+		return fmt.Errorf("save torn tail as %s: %w", name, errors.Join(err, l.fs.Remove(name)))
 	}
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		return fmt.Errorf("save torn tail: %w", err)
