@@ -43,6 +43,9 @@ func Rounds(t testing.TB, ci int) iter.Seq[int] {
 // long whatever their rounds run only then.
 func Full() bool { return os.Getenv(sizeVar) != "" }
 
+// Soaking reports whether this is a soak, which may take any time and space.
+func Soaking() bool { return Full() && os.Getenv(sizeVar) != "ci" }
+
 func size(t testing.TB, ci int) (rounds int, until time.Time) {
 	t.Helper()
 	switch v := os.Getenv(sizeVar); {

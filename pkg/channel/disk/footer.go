@@ -13,6 +13,9 @@ const (
 	entrySize   = 64
 	trailerSize = 32
 	footerMagic = 0xF00750F5
+
+	// footerAtOnce is read from a segment's end to begin with.
+	footerAtOnce = 256 << 10
 )
 
 // entry sums up one run of a stream in a sealed segment.
@@ -168,22 +171,30 @@ func loadFooter(name string, f File, size int64, number uint64, seed uint32) ([]
 	if size < segmentHeader+frameHeader+trailerSize {
 		return nil, damaged(size, "file is too short for a sealed segment")
 	}
-	var t [trailerSize]byte
-	if _, err := f.ReadAt(t[:], size-trailerSize); err != nil {
-		return nil, &readError{fmt.Errorf("read %s at %d: %w", name, size-trailerSize, err)}
+	// One read for most: a start has one footer for each 64 MiB to read.
+	b := make([]byte, min(size, footerAtOnce))
+	at := size - int64(len(b))
+	if _, err := f.ReadAt(b, at); err != nil {
+		return nil, &readError{fmt.Errorf("read %s at %d: %w", name, at, err)}
 	}
+	t := b[len(b)-trailerSize:]
 	off := int64(binary.LittleEndian.Uint64(t[8:]))
-	if binary.LittleEndian.Uint32(t[:]) != footerMagic || binary.LittleEndian.Uint32(t[28:]) != checksum(t[:28]) ||
+	if binary.LittleEndian.Uint32(t) != footerMagic || binary.LittleEndian.Uint32(t[28:]) != checksum(t[:28]) ||
 		binary.LittleEndian.Uint64(t[16:]) != number {
 		return nil, damaged(size-trailerSize, "footer is damaged or the file was cut")
 	}
 	if off < segmentHeader || off > size-frameHeader-trailerSize {
 		return nil, damaged(size-trailerSize, "footer begins outside the file")
 	}
-	b := make([]byte, size-off)
-	if _, err := f.ReadAt(b, off); err != nil {
-		return nil, &readError{fmt.Errorf("read %s at %d: %w", name, off, err)}
+	if off < at {
+		whole := make([]byte, size-off)
+		if _, err := f.ReadAt(whole[:at-off], off); err != nil {
+			return nil, &readError{fmt.Errorf("read %s at %d: %w", name, off, err)}
+		}
+		copy(whole[at-off:], b)
+		b, at = whole, off
 	}
+	b = b[off-at:]
 	h, ok := parseFrame(b, seed, off)
 	if !ok || h.kind != kindFooter || h.size() != int64(len(b)) {
 		return nil, damaged(off, "footer is damaged")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -364,6 +365,31 @@ func TestABitThatFlipsOnTheWayIsNoDamage(t *testing.T) {
 		}
 		r.stop()
 	})
+}
+
+// A segment whose index is damaged is read by its frames: if some of them
+// cannot be read just now the start waits for its operator, and gives up nothing.
+func TestErrorOfReadingAtTheStartGivesNothingUp(t *testing.T) {
+	fs := new(flakyFS)
+	o := tiny
+	o.FS = fs
+	dir := t.TempDir()
+	r := start(t, dir, o)
+	r.broker(channel.BrokerInfo{UID: "b", Shards: 1})
+	all := fill(r, 200, 1, 1000)
+	size := r.segments[0].size
+	r.stop()
+	spoilFile(t, segmentName(dir, 1), size-trailerSize-1)
+	fs.bad.Store(true)
+	if l, err := Open(dir, o); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "start again") {
+		t.Fatalf("open: %v, error %v", l, err)
+	}
+	fs.bad.Store(false)
+	r = start(t, dir, o)
+	b := r.Log.broker("b")
+	if got, err := contents(b); err != nil || len(got) != len(all) || len(b.Gaps()) > 0 {
+		t.Errorf("%d of %d events, gaps %v, error %v", len(got), len(all), b.Gaps(), err)
+	}
 }
 
 func TestErrorOfReadingIsDamageOnlyWhenItPersists(t *testing.T) {

@@ -134,6 +134,10 @@ func (l *Log) salvage(want covered, f File, cause error) (*segment, error) {
 	if found.frames == 0 {
 		return nil, errors.Join(cause, err) // perhaps it is no segment at all
 	}
+	if err != nil && !l.o.Repair {
+		// An error of reading may pass, and what is declared lost now stays lost.
+		return nil, fmt.Errorf("%w: start again, or if the disk does not give it any more, give up what is lost with penstock doctor --repair", errors.Join(cause, err))
+	}
 	for _, key := range slices.SortedFunc(maps.Keys(found.entries), func(a, b runKey) int { return int(a.stream) - int(b.stream) }) {
 		g.entries = append(g.entries, *found.entries[key])
 	}
