@@ -63,7 +63,7 @@ func TestMistakesAtTheStartAreToldInOneLine(t *testing.T) {
 			want: "listen on " + port + ": another process uses this address; stop it or choose another with --metrics-listen"},
 		{args: []string{"--listen", "nonsense"}, code: 1, want: "listen on nonsense: missing port in address; write HOST:PORT or :PORT with --listen"},
 		{args: []string{"--listen", "127.0.0.1:99999"}, code: 1, want: "listen on 127.0.0.1:99999: invalid port; write HOST:PORT or :PORT with --listen"},
-		{args: []string{"--data", "file"}, code: 1, want: "open log: mkdir file: not a directory: name a folder that can be written with --data"},
+		{args: []string{"--data", "file"}, code: 1, want: "open log: mkdir file/log: not a directory: name a folder that can be written with --data"},
 		{args: []string{"-f", "nowhere"}, code: 1, want: "read nowhere: there is no such file or folder: check the path"},
 		{args: []string{"-f", "nowhere/triggers.yaml"}, code: 1, want: "read nowhere/triggers.yaml: there is no such file or folder: check the path"},
 		{args: []string{"--resolve", "orders"}, code: 2, want: `--resolve "orders": want kind/name=URL, as in service/orders=http://localhost:3000`},
@@ -138,7 +138,7 @@ func TestStoreOfANewerPenstockIsRefusedUntouched(t *testing.T) {
 	before := snapshot(t, b.Data)
 
 	got := refused(t, 1, exec.Command(penstock, slices.Concat([]string{"serve", "--data", b.Data}, anywhere)...))
-	if want := "Error: open log: " + newest + " has format version 7, this build reads up to 1: use the newer Penstock that wrote it"; got != want {
+	if want := "Error: open log: " + newest + " has format version 7, this build reads up to 2: use the newer Penstock that wrote it"; got != want {
 		t.Errorf("says\n%s\nwant\n%s", got, want)
 	}
 	if after := snapshot(t, b.Data); before != after {

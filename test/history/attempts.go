@@ -96,7 +96,7 @@ func (j *judge) forgotten(settled, a *attempt) string {
 // gap judges the wait between two attempts. made is how many the broker has
 // surely counted; it may have counted more, and then waits longer.
 func (j *judge) gap(s *sent, t *trigger, before, a *attempt, made int) {
-	if j.endOf(before.at, j.latest(t, before)) != nil || j.deaf.touch(before.at, before.ended) {
+	if j.endOf(before.at, j.latest(t, before)) != nil || j.deaf.touch(before.at, before.ended) || j.leftOver(before) {
 		return
 	}
 	if good(before.answer) && j.surelyHeard(t, before) {
@@ -120,6 +120,14 @@ func (j *judge) gap(s *sent, t *trigger, before, a *attempt, made int) {
 	if least := b.leastWait(max(made, 1), answer); a.at-failed < least-precision {
 		j.found.breach("I7", a.line, s.id, t, "tried again after %v, agreed are at least %v", a.at-failed, least)
 	}
+}
+
+// leftOver reports whether the attempt may be one of a process that had ended
+// when the subscriber came to read it: it then found that nobody waits.
+func (j *judge) leftOver(a *attempt) bool {
+	const late = time.Second
+	end := j.endAfter(a.at - late - j.rules.Slack)
+	return a.answer.Gone && end != nil && end.at <= a.at
 }
 
 func (j *judge) clockJumped(before time.Duration) bool {

@@ -121,6 +121,20 @@ func TestWhatACrashMayCost(t *testing.T) {
 	}
 }
 
+// What a process had sent before it died may be read after the next has begun.
+func TestAnAttemptOfADeadProcessThatIsReadLateHoldsUpNothing(t *testing.T) {
+	for late, want := range map[time.Duration][]string{500 * time.Millisecond: nil, 2 * time.Second: {"I7"}} {
+		a := newTale(t, history.Rules{})
+		e := a.accept("a")
+		a.crash(history.Kill, time.Second, 2)
+		a.wait(late)
+		a.deliver(e, history.Answer{Code: 503, Gone: true})
+		a.wait(30 * time.Millisecond)
+		a.take(e)
+		a.end(want...)
+	}
+}
+
 func TestAnAttemptCutOffIsMadeAgainAndNotCounted(t *testing.T) {
 	for _, kind := range []history.Kind{history.Kill, history.Stop} {
 		a := newTale(t, history.Rules{})
