@@ -126,7 +126,10 @@ func TestAnAttemptOfADeadProcessThatIsReadLateHoldsUpNothing(t *testing.T) {
 	for late, want := range map[time.Duration][]string{500 * time.Millisecond: nil, 2 * time.Second: {"I7"}} {
 		a := newTale(t, history.Rules{})
 		e := a.accept("a")
-		a.crash(history.Kill, time.Second, 2)
+		a.wait(time.Second)
+		a.rec.Fault(history.Kill, "")
+		a.wait(100 * time.Millisecond)
+		a.rec.Incarnation(2, 2)
 		a.wait(late)
 		a.deliver(e, history.Answer{Code: 503, Gone: true})
 		a.wait(30 * time.Millisecond)
