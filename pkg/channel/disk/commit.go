@@ -160,6 +160,12 @@ func (l *Log) put(s *stream, r *request, payload []byte, i, n int) {
 	}
 	l.frame(f, payload)
 	s.assign++
+	l.touch(s)
+}
+
+// touch counts a record of the active segment, and its stream's entry.
+// Committer only.
+func (l *Log) touch(s *stream) {
 	l.records++
 	if s.touch != l.active.number {
 		s.touch = l.active.number

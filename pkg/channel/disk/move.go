@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -367,7 +366,7 @@ func (l *Log) finish(m *move) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	at, kept := slices.BinarySearchFunc(l.segments, m.source.number, func(g *segment, n uint64) int { return cmp.Compare(g.number, n) })
+	at, kept := l.sealed(m.source.number)
 	if !kept {
 		return nil // nothing of it was needed any more
 	}

@@ -1,10 +1,8 @@
 package disk
 
 import (
-	"cmp"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -77,7 +75,7 @@ func (l *Log) due() (*segment, *suspicion) {
 	defer l.mu.Unlock()
 	now := time.Now()
 	for number, x := range l.suspects {
-		at, kept := slices.BinarySearchFunc(l.segments, number, func(g *segment, n uint64) int { return cmp.Compare(g.number, n) })
+		at, kept := l.sealed(number)
 		if !kept {
 			if number != l.active.number {
 				delete(l.suspects, number) // it is gone, and with it the question

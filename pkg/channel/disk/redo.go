@@ -105,11 +105,7 @@ func (l *Log) redoRecord(f *scanned, fresh bool) error {
 	}
 	s.note(pos, f.off, f.size(), f.time)
 	s.broker.bytes.Add(f.size())
-	l.records++
-	if s.touch != l.active.number {
-		s.touch = l.active.number
-		l.entries++
-	}
+	l.touch(s)
 	if f.kind == kindDead {
 		s.broker.deadBytes += f.size()
 		if fresh {

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -122,6 +123,11 @@ type VersionError struct {
 func (e *VersionError) Error() string {
 	return fmt.Sprintf("%s has format version %d, this build reads up to %d: use the newer Penstock that wrote it",
 		e.File, e.Version, formatVersion)
+}
+
+// sealed finds a segment among those that are sealed and kept. Under Log.mu.
+func (l *Log) sealed(number uint64) (at int, kept bool) {
+	return slices.BinarySearchFunc(l.segments, number, func(g *segment, n uint64) int { return cmp.Compare(g.number, n) })
 }
 
 // prepare makes the next segment's file ahead of time, so that a full disk
