@@ -99,10 +99,11 @@ func TestAnAnswerThatDoesNotEndHoldsASlotForTheTimeLimit(t *testing.T) {
 				w.boot()
 				ids := w.send(2)
 				w.settle(time.Hour)
-				// One slot: the second event comes when the first has left it.
+				// One slot: an event comes when the other has left it. Which of
+				// the two is first is open: they lie in different shards.
 				first, second := sub.instants(ids[0]), sub.instants(ids[1])
-				if len(first) != 3 || len(second) != 3 || first[0] != 0 || second[0] != 20*time.Second {
-					t.Fatalf("attempts at %v and %v: want the second event 20 s after the first, 3 attempts each", first, second)
+				if len(first) != 3 || len(second) != 3 || min(first[0], second[0]) != 0 || max(first[0], second[0]) != 20*time.Second {
+					t.Errorf("attempts at %v and %v: want one event 20 s after the other, 3 attempts each", first, second)
 				}
 				if lane := w.lane("sub"); lane.Letters != 2 {
 					t.Errorf("%d dead letters, want 2", lane.Letters)
