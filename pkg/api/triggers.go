@@ -68,7 +68,7 @@ func (s *Server) viewTrigger(snapshot *config.Snapshot, t *config.Trigger, lanes
 		// A clock that was set back must not give a negative age.
 		view.OldestPendingSeconds = max(0, s.opts.Now().Sub(lane.Oldest).Round(time.Millisecond).Seconds())
 	}
-	if b, ok := snapshot.Broker(t.Namespace, t.Broker); ok {
+	if b, ok := snapshot.Broker(t.BrokerNamespace, t.Broker); ok {
 		if log, ok := s.opts.Source.Log(b.UID); ok {
 			view.Dead = log.DeadCount(t.UID)
 		}
