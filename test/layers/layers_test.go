@@ -41,10 +41,12 @@ var layer = map[string]int{
 	"pkg/api/v1":         0,
 	"pkg/backup":         4,
 	"pkg/client":         4,
-	"pkg/app/standalone": 5,
-	"pkg/app/cli":        5,
+	"pkg/app/process":    4,
+	"pkg/app/engine":     5,
+	"pkg/app/standalone": 6,
+	"pkg/app/cli":        6,
 
-	"cmd/penstock": 6,
+	"cmd/penstock": 7,
 }
 
 // owners are the only packages whose shipped code may import a dependency
@@ -52,7 +54,7 @@ var layer = map[string]int{
 var owners = map[string][]string{
 	"github.com/cloudevents/sdk-go/v2":     {"pkg/event"},
 	"github.com/cloudevents/sdk-go/sql":    {"pkg/filter"},
-	"github.com/prometheus/client_golang":  {"pkg/telemetry", "pkg/app/standalone"},
+	"github.com/prometheus/client_golang":  {"pkg/telemetry", "pkg/app/engine"},
 	"github.com/antlr":                     {"pkg/filter"},
 	"github.com/fsnotify/fsnotify":         {"pkg/config/file"},
 	"go.yaml.in/yaml":                      {"pkg/config", "pkg/config/file"},

@@ -1,4 +1,4 @@
-package standalone
+package engine
 
 import (
 	"context"
@@ -9,10 +9,13 @@ import (
 
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/config"
-	"github.com/penstock-events/penstock/pkg/config/file"
 	"github.com/penstock-events/penstock/pkg/dispatch"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
+
+// applyAgain is how long after a configuration could not be put in force
+// wholly it is tried again.
+const applyAgain = 5 * time.Second
 
 // applier puts configurations in force: first in the dispatcher, then in the
 // views, so that ingress never takes an event for a Broker whose triggers are
@@ -36,9 +39,15 @@ func (a *applier) put(ctx context.Context, s *config.Snapshot) error {
 	return err
 }
 
+// Source tells of configurations: Run calls put with each until ctx ends, one
+// after the other.
+type Source interface {
+	Run(ctx context.Context, put func(*config.Snapshot)) error
+}
+
 // run follows the source until ctx ends. What could not be put in force is
 // tried again until it is, or until something newer comes.
-func (a *applier) run(ctx context.Context, source *file.Source) error {
+func (a *applier) run(ctx context.Context, source Source, done func(*config.Snapshot)) error {
 	snapshots := make(chan *config.Snapshot)
 	ended := make(chan error, 1)
 	go func() {
@@ -63,7 +72,11 @@ func (a *applier) run(ctx context.Context, source *file.Source) error {
 			s = a.views.Snapshot()
 		case s = <-snapshots:
 		}
-		if err := a.put(ctx, s); err != nil && ctx.Err() == nil {
+		err := a.put(ctx, s)
+		switch {
+		case err == nil && done != nil:
+			done(s)
+		case err != nil && ctx.Err() == nil:
 			a.log.Error("configuration is not in force wholly", telemetry.KeyError, err)
 		}
 	}
@@ -80,7 +93,7 @@ func (r *readiness) set(serving bool) { r.serving.Store(serving) }
 func (r *readiness) reasons() []string {
 	var reasons []string
 	if !r.serving.Load() {
-		reasons = append(reasons, "ingress is not serving: the process is starting or stopping")
+		reasons = append(reasons, "events are not taken: the process is starting or stopping")
 	}
 	for kind, log := range r.logs {
 		if err := log.Ready(); err != nil {

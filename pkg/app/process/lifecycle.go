@@ -1,4 +1,4 @@
-package standalone
+package process
 
 import (
 	"context"
@@ -6,10 +6,12 @@ import (
 	"fmt"
 )
 
-// lifecycle runs components that depend on each other. They are started in
+// Lifecycle runs components that depend on each other. They are started in
 // order and stopped in reverse, each only after the one that came later has
 // ended, so that nobody writes to what is closed.
-type lifecycle struct {
+//
+// It belongs to one goroutine.
+type Lifecycle struct {
 	parts  []*part
 	failed chan error // a part that ended by itself
 }
@@ -20,10 +22,11 @@ type part struct {
 	done   chan error
 }
 
-func newLifecycle() *lifecycle { return &lifecycle{failed: make(chan error, 1)} }
+// NewLifecycle returns one without components.
+func NewLifecycle() *Lifecycle { return &Lifecycle{failed: make(chan error, 1)} }
 
-// start runs one component until stop.
-func (l *lifecycle) start(name string, run func(context.Context) error) {
+// Start runs one component until Stop.
+func (l *Lifecycle) Start(name string, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &part{name: name, cancel: cancel, done: make(chan error, 1)}
 	l.parts = append(l.parts, p)
@@ -42,8 +45,8 @@ func (l *lifecycle) start(name string, run func(context.Context) error) {
 	}()
 }
 
-// wait returns when ctx ends, or with an error when a component ends before.
-func (l *lifecycle) wait(ctx context.Context) error {
+// Wait returns when ctx ends, or with an error when a component ends before.
+func (l *Lifecycle) Wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
@@ -52,8 +55,8 @@ func (l *lifecycle) wait(ctx context.Context) error {
 	}
 }
 
-// stop ends the components that were started, the last first.
-func (l *lifecycle) stop() error {
+// Stop ends the components that were started, the last first.
+func (l *Lifecycle) Stop() error {
 	var errs []error
 	for i := len(l.parts) - 1; i >= 0; i-- {
 		p := l.parts[i]

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package standalone
+package process
 
 // descriptorLimit is not known where there is none to speak of.
 func descriptorLimit() uint64 { return 0 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package standalone
+package process
 
 import "syscall"
 

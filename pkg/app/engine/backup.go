@@ -1,4 +1,4 @@
-package standalone
+package engine
 
 import (
 	"context"
@@ -7,15 +7,13 @@ import (
 
 	"github.com/penstock-events/penstock/pkg/api"
 	"github.com/penstock-events/penstock/pkg/backup"
-	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/channel/disk"
-	"github.com/penstock-events/penstock/pkg/config"
 )
 
 // backups is how the API takes them; nil where nothing is on disk.
-func backups(o Options, logs map[string]channel.Log) func(context.Context, int64) (api.Backup, error) {
-	log, ok := logs[config.ChannelDisk].(*disk.Log)
-	if !ok {
+func (e *Engine) backups() func(context.Context, int64) (api.Backup, error) {
+	log, o := e.disk, e.o
+	if log == nil {
 		return nil
 	}
 	return func(ctx context.Context, rate int64) (api.Backup, error) {

@@ -1,8 +1,9 @@
-package standalone
+package engine
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -50,7 +51,20 @@ func (v *views) show(s *config.Snapshot) {
 	v.shown.Store(&view{s, v.shown.Load().limits.Next(rates)})
 }
 
-// target is ingress.Routes.
+// Target is ingress.Routes over the channels of this process.
+func (e *Engine) Target(namespace, name string) (ingress.Target, bool) {
+	return e.views.target(namespace, name)
+}
+
+// Appender finds the channel of a Broker for events that come from another
+// process. The error says why there is none, as channel.Appender would.
+func (e *Engine) Appender(broker channel.UID) (channel.Appender, error) {
+	if a, ok := e.Dispatcher.Appender(broker); ok {
+		return a, nil
+	}
+	return nil, &channel.Refused{Err: fmt.Errorf("%w: %w", channel.ErrUnavailable, errLoading), RetryAfter: time.Second}
+}
+
 func (v *views) target(namespace, name string) (ingress.Target, bool) {
 	shown := v.shown.Load()
 	b, ok := shown.snapshot.Broker(namespace, name)
@@ -117,5 +131,13 @@ func (g gauges) Channels(yield func(telemetry.ChannelState) bool) {
 		if !yield(telemetry.ChannelState{Broker: b.FullName(), Bytes: s.Bytes, DeadBytes: s.DeadBytes, MaxBytes: s.MaxBytes}) {
 			return
 		}
+	}
+}
+
+// trafficOf counts a Broker's events for the API.
+func trafficOf(m *telemetry.Metrics) func(broker string) (received, accepted uint64) {
+	return func(broker string) (uint64, uint64) {
+		b := m.Broker(broker)
+		return b.Total(), b.Accepted()
 	}
 }
