@@ -27,10 +27,13 @@ var layer = map[string]int{
 	"pkg/channel": 1,
 	"pkg/filter":  1,
 	"pkg/deliver": 1,
+	"pkg/auth":    1,
 
 	"pkg/config":              2,
 	"pkg/channel/memory":      2,
 	"pkg/channel/disk":        2,
+	"pkg/channel/remote":      2,
+	"pkg/channel/owned":       2,
 	"pkg/channel/channeltest": 2,
 
 	"pkg/config/file": 3,
