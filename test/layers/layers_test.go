@@ -27,13 +27,19 @@ var layer = map[string]int{
 	"pkg/channel": 1,
 	"pkg/filter":  1,
 	"pkg/deliver": 1,
+	"pkg/auth":    1,
 
 	"pkg/config":              2,
 	"pkg/channel/memory":      2,
 	"pkg/channel/disk":        2,
+	"pkg/channel/remote":      2,
+	"pkg/channel/owned":       2,
 	"pkg/channel/channeltest": 2,
+	"pkg/loaded":              2,
+	"pkg/auth/tokenreview":    2,
 
 	"pkg/config/file": 3,
+	"pkg/config/kube": 3,
 	"pkg/ingress":     3,
 	"pkg/dispatch":    3,
 	"pkg/api":         3,
@@ -62,8 +68,8 @@ var owners = map[string][]string{
 	"github.com/kelseyhightower/envconfig": {"pkg/app/standalone", "pkg/app/cli"},
 	"github.com/RoaringBitmap/roaring":     {"pkg/channel", "pkg/channel/memory", "pkg/channel/disk", "pkg/channel/channeltest", "pkg/dispatch"},
 	"golang.org/x/sys":                     {"pkg/channel/disk"},
-	"knative.dev":                          {},
-	"k8s.io":                               {},
+	"knative.dev":                          {"pkg/config/kube"},
+	"k8s.io":                               {"pkg/config/kube", "pkg/auth/tokenreview"},
 	"sigs.k8s.io":                          {},
 }
 
