@@ -49,10 +49,15 @@ var layer = map[string]int{
 	"pkg/client":         4,
 	"pkg/app/process":    4,
 	"pkg/app/engine":     5,
+	"pkg/app/cluster":    5,
+	"pkg/app/dispatcher": 6,
+	"pkg/app/ingress":    6,
 	"pkg/app/standalone": 6,
 	"pkg/app/cli":        6,
 
-	"cmd/penstock": 7,
+	"cmd/dispatcher": 7,
+	"cmd/ingress":    7,
+	"cmd/penstock":   7,
 }
 
 // owners are the only packages whose shipped code may import a dependency
@@ -60,16 +65,16 @@ var layer = map[string]int{
 var owners = map[string][]string{
 	"github.com/cloudevents/sdk-go/v2":     {"pkg/event"},
 	"github.com/cloudevents/sdk-go/sql":    {"pkg/filter"},
-	"github.com/prometheus/client_golang":  {"pkg/telemetry", "pkg/app/engine"},
+	"github.com/prometheus/client_golang":  {"pkg/telemetry", "pkg/app/process", "pkg/app/engine"},
 	"github.com/antlr":                     {"pkg/filter"},
 	"github.com/fsnotify/fsnotify":         {"pkg/config/file"},
 	"go.yaml.in/yaml":                      {"pkg/config", "pkg/config/file"},
-	"github.com/spf13/cobra":               {"pkg/app/cli", "pkg/app/standalone", "cmd/penstock"},
-	"github.com/kelseyhightower/envconfig": {"pkg/app/standalone", "pkg/app/cli"},
+	"github.com/spf13/cobra":               {"pkg/app/cli", "pkg/app/process", "pkg/app/standalone", "pkg/app/ingress", "pkg/app/dispatcher", "cmd/penstock"},
+	"github.com/kelseyhightower/envconfig": {"pkg/app/standalone", "pkg/app/ingress", "pkg/app/dispatcher", "pkg/app/cli"},
 	"github.com/RoaringBitmap/roaring":     {"pkg/channel", "pkg/channel/memory", "pkg/channel/disk", "pkg/channel/channeltest", "pkg/dispatch"},
 	"golang.org/x/sys":                     {"pkg/channel/disk"},
-	"knative.dev":                          {"pkg/config/kube"},
-	"k8s.io":                               {"pkg/config/kube", "pkg/auth/tokenreview"},
+	"knative.dev":                          {"pkg/config/kube", "pkg/app/cluster"},
+	"k8s.io":                               {"pkg/config/kube", "pkg/auth/tokenreview", "pkg/app/cluster"},
 	"sigs.k8s.io":                          {},
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sort"
 	"sync/atomic"
@@ -47,7 +48,7 @@ type Source interface {
 
 // run follows the source until ctx ends. What could not be put in force is
 // tried again until it is, or until something newer comes.
-func (a *applier) run(ctx context.Context, source Source, done func(*config.Snapshot)) error {
+func (a *applier) run(ctx context.Context, source Source, done func(s *config.Snapshot, failed map[channel.UID]bool)) error {
 	snapshots := make(chan *config.Snapshot)
 	ended := make(chan error, 1)
 	go func() {
@@ -73,13 +74,29 @@ func (a *applier) run(ctx context.Context, source Source, done func(*config.Snap
 		case s = <-snapshots:
 		}
 		err := a.put(ctx, s)
-		switch {
-		case err == nil && done != nil:
-			done(s)
-		case err != nil && ctx.Err() == nil:
+		if ctx.Err() != nil {
+			continue // cut short: it says nothing
+		}
+		if err != nil {
 			a.log.Error("configuration is not in force wholly", telemetry.KeyError, err)
 		}
+		if done != nil {
+			done(s, failed(err))
+		}
 	}
+}
+
+// failed are the Brokers that an error of Apply names.
+func failed(err error) map[channel.UID]bool {
+	all := make(map[channel.UID]bool)
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range joined.Unwrap() {
+			if b, ok := errors.AsType[*dispatch.BrokerError](one); ok {
+				all[b.UID] = true
+			}
+		}
+	}
+	return all
 }
 
 // readiness answers /readyz: the process accepts events and has storage.

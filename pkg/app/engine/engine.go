@@ -20,8 +20,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/penstock-events/penstock/pkg/api"
 	"github.com/penstock-events/penstock/pkg/app/process"
@@ -77,8 +75,7 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, &process.UsageError{Err: err}
 	}
-	e := &Engine{o: o, registry: prometheus.NewRegistry()}
-	e.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	e := &Engine{o: o, registry: process.NewRegistry()}
 	e.Metrics = telemetry.New(e.registry)
 	if err := e.open(rate); err != nil {
 		return nil, err
@@ -140,6 +137,32 @@ func (e *Engine) Stored() []channel.BrokerInfo {
 	return all
 }
 
+// Known lists the Triggers that the log of a stored Broker knows: those it
+// matches events against and those that have events pending.
+func (e *Engine) Known(ctx context.Context, stored channel.BrokerInfo) ([]channel.UID, error) {
+	known := make(map[channel.UID]bool)
+	for _, kind := range e.Kinds() {
+		if !slices.Contains(e.logs[kind].Brokers(), stored) {
+			continue
+		}
+		log, err := e.logs[kind].Broker(ctx, stored) // as it is: this changes nothing
+		if err != nil {
+			return nil, err
+		}
+		for _, change := range log.Routes() {
+			for _, route := range change.Set {
+				known[route.Trigger] = true
+			}
+		}
+		for _, shard := range log.Shards() {
+			for _, lane := range log.Progress(shard).Lanes {
+				known[lane.Trigger] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(known)), nil
+}
+
 // StartChannels starts the logs, the first part of all.
 func (e *Engine) StartChannels(life *process.Lifecycle) {
 	for _, kind := range e.Kinds() {
@@ -149,7 +172,7 @@ func (e *Engine) StartChannels(life *process.Lifecycle) {
 
 // StartMetrics serves the metrics.
 func (e *Engine) StartMetrics(life *process.Lifecycle, ln net.Listener) {
-	life.Start("metrics", process.ServeHTTP(ln, promhttp.HandlerFor(e.registry, promhttp.HandlerOpts{}), nil))
+	life.Start("metrics", process.ServeHTTP(ln, process.Metrics(e.registry), nil))
 }
 
 // API makes the API of this process; the caller fills in who may reach it and
@@ -171,9 +194,10 @@ func (e *Engine) StartDispatcher(life *process.Lifecycle) { life.Start("dispatch
 // Put puts a configuration in force. What could not be is tried again by Follow.
 func (e *Engine) Put(ctx context.Context, s *config.Snapshot) error { return e.apply.put(ctx, s) }
 
-// Follow puts in force what a source says until ctx ends. done, if not nil,
-// is told of each configuration that is wholly in force.
-func (e *Engine) Follow(ctx context.Context, source Source, done func(*config.Snapshot)) error {
+// Follow puts in force what a source says until ctx ends. done, if not nil, is
+// told of each configuration that has been, and of the Brokers of which it is
+// not wholly.
+func (e *Engine) Follow(ctx context.Context, source Source, done func(s *config.Snapshot, failed map[channel.UID]bool)) error {
 	return e.apply.run(ctx, source, done)
 }
 

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -15,45 +14,32 @@ import (
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
-// errLoading is the answer for a broker whose triggers are not in force yet.
-var errLoading = errors.New("the broker is loading its triggers")
-
 // scrapeWait bounds what a scrape reads from the log to know the age of the
 // oldest pending events.
 const scrapeWait = 2 * time.Second
 
 // views show the running process to ingress, the API and the metrics.
 type views struct {
-	shown    atomic.Pointer[view]
+	shown    atomic.Pointer[ingress.Table]
 	dispatch *dispatch.Dispatcher
-}
-
-// view is one configuration and the rate limits that go with it.
-type view struct {
-	snapshot *config.Snapshot
-	limits   ingress.Limits
 }
 
 func newViews(d *dispatch.Dispatcher) *views {
 	v := &views{dispatch: d}
-	v.shown.Store(&view{snapshot: &config.Snapshot{}})
+	first := ingress.Table{}.Next(&config.Snapshot{}, 1)
+	v.shown.Store(&first)
 	return v
 }
 
 // show makes s what everybody sees. One goroutine at a time calls it.
 func (v *views) show(s *config.Snapshot) {
-	rates := make(map[channel.UID]float64)
-	for _, b := range s.Brokers() {
-		if b.Rate > 0 {
-			rates[b.UID] = b.Rate
-		}
-	}
-	v.shown.Store(&view{s, v.shown.Load().limits.Next(rates)})
+	next := v.shown.Load().Next(s, 1)
+	v.shown.Store(&next)
 }
 
 // Target is ingress.Routes over the channels of this process.
 func (e *Engine) Target(namespace, name string) (ingress.Target, bool) {
-	return e.views.target(namespace, name)
+	return e.views.shown.Load().Target(namespace, name, e.Dispatcher.Appender)
 }
 
 // Appender finds the channel of a Broker for events that come from another
@@ -62,31 +48,11 @@ func (e *Engine) Appender(broker channel.UID) (channel.Appender, error) {
 	if a, ok := e.Dispatcher.Appender(broker); ok {
 		return a, nil
 	}
-	return nil, &channel.Refused{Err: fmt.Errorf("%w: %w", channel.ErrUnavailable, errLoading), RetryAfter: time.Second}
-}
-
-func (v *views) target(namespace, name string) (ingress.Target, bool) {
-	shown := v.shown.Load()
-	b, ok := shown.snapshot.Broker(namespace, name)
-	if !ok {
-		return ingress.Target{}, false
-	}
-	t := ingress.Target{UID: b.UID, Name: b.FullName(), Limit: shown.limits[b.UID]}
-	if b.Channel == config.ChannelMemory {
-		t.Durability = config.ChannelMemory
-	}
-	if !b.Ready {
-		t.Ready = errors.New(b.Message)
-		return t, true
-	}
-	if t.Appender, ok = v.dispatch.Appender(b.UID); !ok {
-		t.Ready = errLoading
-	}
-	return t, true
+	return nil, &channel.Refused{Err: fmt.Errorf("%w: the broker is loading its triggers", channel.ErrUnavailable), RetryAfter: time.Second}
 }
 
 // Snapshot, Log and Lanes make views an api.Source.
-func (v *views) Snapshot() *config.Snapshot { return v.shown.Load().snapshot }
+func (v *views) Snapshot() *config.Snapshot { return v.shown.Load().Snapshot() }
 
 func (v *views) Log(broker channel.UID) (channel.BrokerLog, bool) { return v.dispatch.Log(broker) }
 

@@ -45,6 +45,9 @@ func (l *Lifecycle) Start(name string, run func(context.Context) error) {
 	}()
 }
 
+// Failed tells of a component that ended by itself.
+func (l *Lifecycle) Failed() <-chan error { return l.failed }
+
 // Wait returns when ctx ends, or with an error when a component ends before.
 func (l *Lifecycle) Wait(ctx context.Context) error {
 	select {

@@ -40,11 +40,11 @@ func Run(ctx context.Context, o Options, out, errOut io.Writer) (err error) {
 	if o.DrainTimeout < 0 {
 		return &process.UsageError{Err: fmt.Errorf("--drain-timeout %v: must not be negative", o.DrainTimeout)}
 	}
-	listeners, err := listen(ctx, o)
+	listeners, closeAll, err := listen(ctx, o)
 	if err != nil {
 		return err
 	}
-	defer listeners.close()
+	defer closeAll()
 
 	maxSenders, maxIdle := process.Descriptors()
 	e, err := engine.Open(engine.Options{
