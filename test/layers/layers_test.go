@@ -43,8 +43,10 @@ var layer = map[string]int{
 	"pkg/client":         4,
 	"pkg/app/standalone": 5,
 	"pkg/app/cli":        5,
+	"pkg/app/backupjob":  5,
 
-	"cmd/penstock": 6,
+	"cmd/penstock":             6,
+	"cmd/backup-message-queue": 6,
 }
 
 // owners are the only packages whose shipped code may import a dependency
@@ -57,7 +59,7 @@ var owners = map[string][]string{
 	"github.com/fsnotify/fsnotify":         {"pkg/config/file"},
 	"go.yaml.in/yaml":                      {"pkg/config", "pkg/config/file"},
 	"github.com/spf13/cobra":               {"pkg/app/cli", "pkg/app/standalone", "cmd/penstock"},
-	"github.com/kelseyhightower/envconfig": {"pkg/app/standalone", "pkg/app/cli"},
+	"github.com/kelseyhightower/envconfig": {"pkg/app/standalone", "pkg/app/cli", "pkg/app/backupjob"},
 	"github.com/RoaringBitmap/roaring":     {"pkg/channel", "pkg/channel/memory", "pkg/channel/disk", "pkg/channel/channeltest", "pkg/dispatch"},
 	"golang.org/x/sys":                     {"pkg/channel/disk"},
 	"knative.dev":                          {},
