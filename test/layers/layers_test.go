@@ -54,10 +54,12 @@ var layer = map[string]int{
 	"pkg/app/ingress":    6,
 	"pkg/app/standalone": 6,
 	"pkg/app/cli":        6,
+	"pkg/app/backupjob":  6,
 
-	"cmd/dispatcher": 7,
-	"cmd/ingress":    7,
-	"cmd/penstock":   7,
+	"cmd/backup-message-queue": 7,
+	"cmd/dispatcher":           7,
+	"cmd/ingress":              7,
+	"cmd/penstock":             7,
 }
 
 // owners are the only packages whose shipped code may import a dependency
@@ -69,8 +71,8 @@ var owners = map[string][]string{
 	"github.com/antlr":                     {"pkg/filter"},
 	"github.com/fsnotify/fsnotify":         {"pkg/config/file"},
 	"go.yaml.in/yaml":                      {"pkg/config", "pkg/config/file"},
-	"github.com/spf13/cobra":               {"pkg/app/cli", "pkg/app/process", "pkg/app/standalone", "pkg/app/ingress", "pkg/app/dispatcher", "cmd/penstock"},
-	"github.com/kelseyhightower/envconfig": {"pkg/app/standalone", "pkg/app/ingress", "pkg/app/dispatcher", "pkg/app/cli"},
+	"github.com/spf13/cobra":               {"pkg/app/cli", "pkg/app/process", "pkg/app/standalone", "pkg/app/ingress", "pkg/app/dispatcher", "pkg/app/backupjob", "cmd/penstock"},
+	"github.com/kelseyhightower/envconfig": {"pkg/app/standalone", "pkg/app/ingress", "pkg/app/dispatcher", "pkg/app/backupjob", "pkg/app/cli"},
 	"github.com/RoaringBitmap/roaring":     {"pkg/channel", "pkg/channel/memory", "pkg/channel/disk", "pkg/channel/channeltest", "pkg/dispatch"},
 	"golang.org/x/sys":                     {"pkg/channel/disk"},
 	"knative.dev":                          {"pkg/config/kube", "pkg/app/cluster"},
