@@ -19,9 +19,10 @@ type LaneStatus struct {
 	Behind   bool   // reads its events again from the log
 
 	// Window is how many attempts of the subscriber may be under way at once
-	// now. For a lane that is paced (its subscriber scales from zero) it is what
-	// the lane has learnt, otherwise its concurrency.
+	// now: what a lane has learnt that is Paced, because its subscriber scales
+	// from zero, and otherwise its concurrency.
 	Window int
+	Paced  bool
 
 	// ColdSince is when a subscriber that scales from zero began to refuse, and
 	// SparedUntil how long its refusals do not count as attempts. Both are zero
@@ -81,7 +82,7 @@ func (l *lane) status(ctx context.Context) LaneStatus {
 	l.mu.Lock()
 	s.InFlight, s.Waiting, s.Window = l.inflight, len(l.waiting), l.conf.concurrency
 	if p := l.pace; p != nil {
-		s.Window = p.size(time.Now())
+		s.Window, s.Paced = p.size(time.Now()), true
 		if !p.coldSince.IsZero() {
 			s.ColdSince, s.SparedUntil = p.coldSince, p.coldSince.Add(ColdStart)
 		}
