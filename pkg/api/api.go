@@ -47,8 +47,15 @@ type Lane struct {
 	InFlight int       // attempts under way
 	Waiting  int       // events that wait for their next attempt
 
-	// Since the process started. Failed counts attempts, the others events.
-	Delivered, Failed, Cancelled uint64
+	Window int // attempts that may be under way at once now
+
+	// ColdSince is when a subscriber that scales from zero began to refuse, and
+	// SparedUntil how long that costs no attempt; zero where it takes events.
+	ColdSince, SparedUntil time.Time
+
+	// Since the process started. Failed counts attempts, Spared those that were
+	// refused and not counted, the others events.
+	Delivered, Failed, Spared, Cancelled uint64
 }
 
 // Options configure a Server. Source is needed.

@@ -61,7 +61,8 @@ func (v *views) Lanes(ctx context.Context) []api.Lane {
 	for _, l := range v.dispatch.Lanes(ctx) {
 		lanes = append(lanes, api.Lane{
 			Trigger: l.UID, Backlog: l.Backlog, Oldest: l.OldestPending, InFlight: l.InFlight, Waiting: l.Waiting,
-			Delivered: l.Delivered, Failed: l.Failed, Cancelled: l.Cancelled,
+			Delivered: l.Delivered, Failed: l.Failed, Spared: l.Spared, Cancelled: l.Cancelled,
+			Window: l.Window, ColdSince: l.ColdSince, SparedUntil: l.SparedUntil,
 		})
 	}
 	return lanes
@@ -77,6 +78,9 @@ func (g gauges) Lanes(yield func(telemetry.LaneState) bool) {
 		s := telemetry.LaneState{
 			Broker: l.Broker, Trigger: l.Trigger, Backlog: l.Backlog, InFlight: l.InFlight,
 			Waiting: l.Waiting, DeadLetters: l.Letters,
+		}
+		if l.Paced {
+			s.Window = l.Window
 		}
 		if !l.OldestPending.IsZero() {
 			s.OldestPending = max(0, time.Since(l.OldestPending))
