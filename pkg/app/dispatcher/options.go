@@ -10,6 +10,7 @@ import (
 
 	"github.com/penstock-events/penstock/pkg/app/cluster"
 	"github.com/penstock-events/penstock/pkg/app/process"
+	"github.com/penstock-events/penstock/pkg/deliver"
 )
 
 // Options are the flags of the dispatcher. Each has an environment variable of
@@ -25,6 +26,10 @@ type Options struct {
 	ScrubRate     string        `split_words:"true" default:"20Mi"`
 	LogFormat     string        `split_words:"true" default:"json"`
 	LogLevel      string        `split_words:"true" default:"info"`
+
+	// Guard is where subscribers may be; the zero Guard denies loopback, which no
+	// flag changes: it would be the pod itself.
+	Guard deliver.Guard `ignored:"true"`
 }
 
 func (o *Options) bind(flags *pflag.FlagSet) {

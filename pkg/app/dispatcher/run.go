@@ -52,7 +52,7 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 
 	_, maxIdle := process.Descriptors()
 	e, err := engine.Open(engine.Options{
-		Data: o.Data, ScrubRate: o.ScrubRate, DrainTimeout: o.DrainTimeout, Logger: logger, MaxIdle: maxIdle,
+		Data: o.Data, ScrubRate: o.ScrubRate, DrainTimeout: o.DrainTimeout, Logger: logger, Guard: o.Guard, MaxIdle: maxIdle,
 		Number: func(log channel.Log) channel.Log { return owned.New(log, owned.First(ordinal)) },
 	})
 	if err != nil {
