@@ -17,7 +17,11 @@ func (c *Client) Append(ctx context.Context, broker channel.UID, events []event.
 	}
 	select {
 	case <-c.started:
-	case <-ctx.Done():
+	default:
+		select {
+		case <-c.started:
+		case <-ctx.Done():
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, c.refused(fmt.Errorf("%w: %w", channel.ErrUnavailable, err))
