@@ -44,13 +44,21 @@ var layer = map[string]int{
 	"pkg/dispatch":    3,
 	"pkg/api":         3,
 
+	"pkg/controller":           4,
+	"pkg/controller/broker":    4,
+	"pkg/controller/trigger":   4,
+	"pkg/controller/eventtype": 4,
+	"pkg/controller/pods":      4,
+
 	"pkg/api/v1":         0,
 	"pkg/backup":         4,
 	"pkg/client":         4,
 	"pkg/app/standalone": 5,
 	"pkg/app/cli":        5,
+	"pkg/app/controller": 5,
 
-	"cmd/penstock": 6,
+	"cmd/penstock":   6,
+	"cmd/controller": 6,
 }
 
 // owners are the only packages whose shipped code may import a dependency
@@ -63,12 +71,17 @@ var owners = map[string][]string{
 	"github.com/fsnotify/fsnotify":         {"pkg/config/file"},
 	"go.yaml.in/yaml":                      {"pkg/config", "pkg/config/file"},
 	"github.com/spf13/cobra":               {"pkg/app/cli", "pkg/app/standalone", "cmd/penstock"},
-	"github.com/kelseyhightower/envconfig": {"pkg/app/standalone", "pkg/app/cli"},
+	"github.com/kelseyhightower/envconfig": {"pkg/app/standalone", "pkg/app/cli", "pkg/app/controller"},
 	"github.com/RoaringBitmap/roaring":     {"pkg/channel", "pkg/channel/memory", "pkg/channel/disk", "pkg/channel/channeltest", "pkg/dispatch"},
 	"golang.org/x/sys":                     {"pkg/channel/disk"},
-	"knative.dev":                          {"pkg/config/kube"},
-	"k8s.io":                               {"pkg/config/kube", "pkg/auth/tokenreview"},
+	"knative.dev":                          append(controllers, "pkg/config/kube", "cmd/controller"),
+	"k8s.io":                               append(controllers, "pkg/config/kube", "pkg/auth/tokenreview"),
 	"sigs.k8s.io":                          {},
+}
+
+// controllers are the packages of the Kubernetes controller.
+var controllers = []string{
+	"pkg/controller", "pkg/controller/broker", "pkg/controller/trigger", "pkg/controller/eventtype", "pkg/controller/pods", "pkg/app/controller",
 }
 
 type pkg struct {
