@@ -91,6 +91,9 @@ func (o *owner) conclude(r reply, batch []*item, size int64) {
 		o.ask = true // is it still there?
 	case r.status == http.StatusRequestEntityTooLarge && len(batch) > 1:
 		o.limit = size / 2
+		for _, it := range batch {
+			it.sends-- // not its fault, and this ends: one alone is refused
+		}
 		o.back(batch)
 	case r.status == http.StatusTooManyRequests, r.status == http.StatusRequestEntityTooLarge,
 		r.status == http.StatusBadRequest, r.status == http.StatusLengthRequired:

@@ -257,6 +257,7 @@ func (o *owner) connect(l *link) {
 	rest := false
 	switch {
 	case l.open():
+		o.ask = false
 		o.well()
 	case !r.draining && o.answered != answered:
 		rest = true

@@ -219,6 +219,9 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request) (status int, err e
 	}
 	b = seal(b, 0)
 	header := w.Header()
+	if s.draining.Load() { // since the request came
+		header[headerDraining] = trueValue
+	}
 	header["Content-Type"] = octets
 	header["Content-Length"] = []string{strconv.Itoa(len(b))}
 	_, _ = w.Write(b) // who does not read it knows that they do not know
