@@ -13,6 +13,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/deliver"
+	"github.com/penstock-events/penstock/pkg/filter"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
@@ -30,6 +31,11 @@ type Options struct {
 
 	// Logs are the channels of this process by kind (config.ChannelDisk, ...).
 	Logs map[string]channel.Log
+
+	// Keys are those of KN_VERIFY_CORRELATION_ID, for filters from the log; those
+	// of a Snapshot have their own. nil: a stored filter that calls it is an error
+	// of its Broker's.
+	Keys filter.Keys
 
 	// Concurrency is how many attempts a lane has in flight at most where its
 	// Trigger does not say; 0 means 64.
