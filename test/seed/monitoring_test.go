@@ -203,7 +203,7 @@ func TestBoardAndAlertsNameMetricsThatAreThere(t *testing.T) {
 			}
 		}
 	}
-	tests := string(deploy(t, "monitoring", "rules_test.yml"))
+	tests := string(deploy(t, "monitoring", "rules_test.yml")) + string(deploy(t, "monitoring", "rules_days_test.yml"))
 	for _, alert := range alerts {
 		if !strings.Contains(tests, "- name: "+alert+" fires\n") || !strings.Contains(tests, "- name: "+alert+" keeps quiet\n") {
 			t.Errorf("%s has not both its tests", alert)
@@ -214,7 +214,7 @@ func TestBoardAndAlertsNameMetricsThatAreThere(t *testing.T) {
 func TestTheAlertsPassTheirUnitTests(t *testing.T) {
 	promtool := tool(t, "promtool")
 	dir := filepath.Join(root, "deploy", "monitoring")
-	for _, args := range [][]string{{"check", "rules", "rules.yml"}, {"test", "rules", "rules_test.yml"}} {
+	for _, args := range [][]string{{"check", "rules", "rules.yml"}, {"test", "rules", "rules_test.yml", "rules_days_test.yml"}} {
 		cmd := exec.Command(promtool, args...)
 		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil {

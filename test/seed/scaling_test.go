@@ -186,14 +186,8 @@ func adapterQuery(t *testing.T, metric, namespace string, pods []string) string 
 	}
 	series, _, _ := strings.Cut(rule.SeriesQuery, "{")
 	var b strings.Builder
-	err = query.Execute(&b, struct {
-		Series, LabelMatchers string
-		LabelValuesByName     map[string]string
-		GroupBy               string
-		GroupBySlice          []string
-	}{
-		series, fmt.Sprintf(`namespace=%q,pod=~%q`, namespace, strings.Join(pods, "|")),
-		map[string]string{"namespace": namespace, "pod": strings.Join(pods, "|")}, "pod", []string{"pod"},
+	err = query.Execute(&b, struct{ Series, LabelMatchers, GroupBy string }{
+		series, fmt.Sprintf(`namespace=%q,pod=~%q`, namespace, strings.Join(pods, "|")), "pod",
 	})
 	if err != nil {
 		t.Fatal(err)
