@@ -158,8 +158,8 @@ func original() event.Event {
 	return e
 }
 
-// types counts what came by type.
-func types(s *kube.Space, all []probe.Request) map[string]int {
+// countTypes counts what came by type.
+func countTypes(s *kube.Space, all []probe.Request) map[string]int {
 	n := make(map[string]int)
 	for _, req := range all {
 		n[s.Read(req).Type()]++
@@ -190,10 +190,10 @@ func TestBrokerWorkFlowWithTransformation(t *testing.T) {
 		sink2.Await(e.ID(), 2)
 		sink3.Await(e.ID(), 1)
 		s.Quiet(time.Second)
-		if got := types(s, sink2.Got()); got["type1"] < 1 || got["type2"] < 1 {
+		if got := countTypes(s, sink2.Got()); got["type1"] < 1 || got["type2"] < 1 {
 			s.T().Errorf("the subscriber to all received %v", got)
 		}
-		if got := types(s, sink3.Got()); got["type1"] > 0 {
+		if got := countTypes(s, sink3.Got()); got["type1"] > 0 {
 			s.T().Errorf("the Channel's subscriber received %v", got)
 		}
 	})

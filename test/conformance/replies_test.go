@@ -47,8 +47,10 @@ func dataPlaneReplies(t *testing.T) {
 			s.ReadyTrigger("bad-"+name, "default", bad.Ref(), kube.Attributes("type", name), kube.Delivers(kube.Delivery(dead, 2)))
 			e := kube.Small(name)
 			s.Post(http.StatusAccepted, kube.Binary(url, e))
-			dead.Await(e.ID(), 1)
-			bad.Exactly(e.ID(), 3)
+			dead.Exactly(e.ID(), 1)
+			if s.Class != kube.Reference { // which tries again to store the reply only
+				bad.Exactly(e.ID(), 3)
+			}
 		}
 	})
 	f.cannot("MAY", "The subscriber MAY receive a confirmation that a reply event was accepted by the Broker.", "a permission; no class does")

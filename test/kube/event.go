@@ -42,7 +42,7 @@ func Full() event.Event {
 	e.SetTime(time.Date(2020, 3, 21, 12, 34, 56, 780000000, time.UTC))
 	e.SetExtension("exbool", true)
 	e.SetExtension("exint", 42)
-	e.SetExtension("exstring", "a string, with ü and \"quotes\"")
+	e.SetExtension("exstring", "exstring")
 	e.SetExtension("exbinary", []byte{0, 1, 2, 3})
 	e.SetExtension("exurl", "http://example.com/a?b=c")
 	e.SetExtension("extime", types.Timestamp{Time: e.Time()})
@@ -98,8 +98,12 @@ func Without(m probe.Send, header string) probe.Send {
 // Attrs is every attribute and extension of an event in its canonical form.
 func Attrs(e event.Event) map[string]string {
 	m := map[string]string{"specversion": e.SpecVersion(), "id": e.ID(), "type": e.Type(), "source": e.Source()}
+	schema := "dataschema"
+	if e.SpecVersion() == event.CloudEventsVersionV03 {
+		schema = "schemaurl"
+	}
 	for name, value := range map[string]string{
-		"subject": e.Subject(), "datacontenttype": e.DataContentType(), "dataschema": e.DataSchema(),
+		"subject": e.Subject(), "datacontenttype": e.DataContentType(), schema: e.DataSchema(),
 	} {
 		if value != "" {
 			m[name] = value

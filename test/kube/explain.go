@@ -50,11 +50,11 @@ func (s *Space) Explain() {
 			fmt.Fprintf(&b, "  %s %s %s id=%q answered %d, headers %v, body %.200q\n", r.At.Format("15:04:05.000"), r.Method, r.Path, r.ID, r.Status, r.Headers, r.Body)
 		}
 	}
-	system := System
+	system, lines := System, int64(20)
 	if s.Class == Reference {
-		system = Knative
+		system, lines = Knative, 3
 	}
-	b.WriteString(s.Pods(system, 20))
+	b.WriteString(s.Pods(system, lines))
 	s.t.Log(b.String())
 }
 
@@ -90,22 +90,4 @@ func (c *Cluster) Pods(namespace string, lines int64) string {
 		}
 	}
 	return b.String()
-}
-
-// Metrics is what the ready pods of one of our components expose, one after
-// the other. It is empty where none answers.
-func (s *Space) Metrics(component string) string {
-	pods, err := s.Kube.CoreV1().Pods(System).List(s.ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=" + component})
-	if err != nil {
-		s.t.Fatalf("list the pods of %s: %v", component, err)
-	}
-	var all strings.Builder
-	for _, p := range pods.Items {
-		text, err := s.Kube.CoreV1().RESTClient().Get().Namespace(System).Resource("pods").Name(p.Name + ":9090").
-			SubResource("proxy").Suffix("metrics").DoRaw(s.ctx)
-		if err == nil {
-			all.Write(text)
-		}
-	}
-	return all.String()
 }

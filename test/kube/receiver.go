@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -144,9 +145,20 @@ func (r *Receiver) Exactly(id string, n int) []probe.Request {
 	return some
 }
 
-// Event reads a request with the CloudEvents SDK.
+// Event reads a request with the CloudEvents SDK. The SDK leaves the values of
+// headers as they are, so the percent-encoding is undone first (HTTP binding, 3.1.3.2).
 func Event(req probe.Request) (*event.Event, error) {
-	m := cehttp.NewMessage(req.Headers, io.NopCloser(strings.NewReader(string(req.Body))))
+	headers := http.Header(req.Headers).Clone()
+	for name, values := range headers {
+		if strings.HasPrefix(strings.ToLower(name), "ce-") {
+			for i, v := range values {
+				if plain, err := url.PathUnescape(v); err == nil {
+					values[i] = plain
+				}
+			}
+		}
+	}
+	m := cehttp.NewMessage(headers, io.NopCloser(strings.NewReader(string(req.Body))))
 	return binding.ToEvent(context.Background(), m)
 }
 
