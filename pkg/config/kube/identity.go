@@ -3,6 +3,7 @@ package kube
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 
@@ -49,4 +50,20 @@ func BrokerOf(t *eventingv1.Trigger) (namespace, name string) {
 func Permitted(t *eventingv1.Trigger) bool {
 	namespace, name := BrokerOf(t)
 	return namespace == t.Namespace || t.Status.Annotations[BrokerAnnotation] == namespace+"/"+name
+}
+
+// fullName is namespace and name of a Broker.
+type fullName struct{ namespace, name string }
+
+// brokerOf is BrokerOf for an object that Trigger made.
+func brokerOf(o *config.Object) fullName {
+	if o.BrokerNamespace != "" {
+		return fullName{o.BrokerNamespace, o.BrokerName()}
+	}
+	return fullName{o.Namespace, o.BrokerName()}
+}
+
+func splitName(full string) fullName {
+	namespace, name, _ := strings.Cut(full, "/")
+	return fullName{namespace, name}
 }

@@ -75,3 +75,15 @@ type Stored struct {
 func NewClient(c *rest.Config, userAgent string) (versioned.Interface, error) {
 	return newClient(c, userAgent)
 }
+
+func (o *Options) fill() {
+	if o.Grace == 0 {
+		o.Grace = DefaultGrace
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+}
