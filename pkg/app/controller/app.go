@@ -18,6 +18,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"knative.dev/eventing/pkg/apis/feature"
+	brokerinformer "knative.dev/eventing/pkg/client/injection/informers/eventing/v1/broker"
+	triggerinformer "knative.dev/eventing/pkg/client/injection/informers/eventing/v1/trigger"
 	"knative.dev/pkg/client/injection/kube/client"
 	configmapinformer "knative.dev/pkg/client/injection/kube/informers/core/v1/configmap"
 	"knative.dev/pkg/configmap"
@@ -71,7 +73,7 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	if err != nil {
 		return fmt.Errorf("make a client of the API server: %w", err)
 	}
-	w := &wiring{o: o, asks: []chan bool{make(chan bool, 1), make(chan bool, 1)}}
+	w := &wiring{o: o, watched: make(chan []cache.InformerSynced, 1), log: log, asks: []chan bool{make(chan bool, 1), make(chan bool, 1)}}
 	ingress := newPlane(planeOptions{
 		client: own, namespace: o.SystemNamespace, service: o.Ingress, port: o.BoardPort,
 		token: o.IngressToken, changed: w.news.Tell, types: w.types, log: log,
@@ -88,6 +90,7 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer stop()
+	all.Go(func() { w.probes(ctx) })
 	all.Go(func() { ingress.run(ctx, w.asks[0]) })
 	all.Go(func() { dispatcher.run(ctx, w.asks[1]) })
 
@@ -98,7 +101,23 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 // run runs Knative's scaffolding with our controllers.
 func (w *wiring) run(ctx context.Context, cfg *rest.Config) {
 	knative.DefaultThreadsPerController = w.o.Threads
-	sharedmain.MainWithConfig(ctx, component, cfg, w.brokers, w.triggers, w.eventTypes)
+	sharedmain.MainWithConfig(sharedmain.WithHealthProbesDisabled(ctx), component, cfg, w.brokers, w.triggers, w.eventTypes)
+}
+
+// probes serves Knative's probes, on a port that can be chosen, once all
+// Brokers and Triggers have been read. That it cannot is seen by those who probe.
+func (w *wiring) probes(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case watched := <-w.watched:
+		if !cache.WaitForCacheSync(ctx.Done(), watched...) {
+			return
+		}
+	}
+	if err := injection.ServeHealthProbes(ctx, w.o.ProbePort); err != nil {
+		w.log.Error("probes are not served", "port", w.o.ProbePort, "error", err)
+	}
 }
 
 // wiring is what the constructors of the controllers share.
@@ -106,7 +125,9 @@ type wiring struct {
 	o                   Options
 	news                controller.News
 	ingress, dispatcher controller.Plane
-	asks                []chan bool // to each plane: whether types are asked for
+	asks                []chan bool                 // to each plane: whether types are asked for
+	watched             chan []cache.InformerSynced // what must have been read before we are ready
+	log                 *slog.Logger
 
 	once  sync.Once
 	flags *controller.Flags
@@ -119,6 +140,9 @@ type wiring struct {
 func (w *wiring) options(ctx context.Context) controller.Options {
 	w.once.Do(func() {
 		configMaps := configmapinformer.Get(ctx)
+		w.watched <- []cache.InformerSynced{
+			brokerinformer.Get(ctx).Informer().HasSynced, triggerinformer.Get(ctx).Informer().HasSynced, configMaps.Informer().HasSynced,
+		}
 		w.flags = controller.NewFlags(configMaps.Lister(), w.o.EventingNamespace)
 		ask := func(any) { w.ask(w.flags.Load().IsEnabled(feature.EvenTypeAutoCreate)) }
 		if _, err := configMaps.Informer().AddEventHandler(cache.FilteringResourceEventHandler{

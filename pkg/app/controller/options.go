@@ -23,6 +23,8 @@ type Options struct {
 	Channels     []string `envconfig:"CHANNELS" default:"disk,memory"`                                  // kinds of channel that the dispatchers have
 	Threads      int      `envconfig:"THREADS" default:"8"`                                             // objects of one kind that are reconciled at once
 
+	ProbePort int `envconfig:"PROBE_PORT" default:"8080"`
+
 	SystemNamespace   string `ignored:"true"` // SYSTEM_NAMESPACE: ours
 	EventingNamespace string `ignored:"true"` // EVENTING_NAMESPACE: Knative's
 }
@@ -48,8 +50,10 @@ func FromEnvironment() (Options, error) {
 			return o, fmt.Errorf("environment: %s=%q: want a name: %s", name, value, strings.Join(wrong, ", "))
 		}
 	}
-	if o.BoardPort < 1 || o.BoardPort > 65535 {
-		return o, fmt.Errorf("environment: PENSTOCK_BOARD_PORT=%d: want a port", o.BoardPort)
+	for name, port := range map[string]int{"PENSTOCK_BOARD_PORT": o.BoardPort, "PENSTOCK_PROBE_PORT": o.ProbePort} {
+		if port < 1 || port > 65535 {
+			return o, fmt.Errorf("environment: %s=%d: want a port", name, port)
+		}
 	}
 	if o.Threads < 1 || o.Threads > 100 {
 		return o, fmt.Errorf("environment: PENSTOCK_THREADS=%d: want 1 to 100", o.Threads)

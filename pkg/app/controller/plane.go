@@ -2,12 +2,15 @@ package controller
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/penstock-events/penstock/pkg/auth"
+	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/controller/pods"
 	"github.com/penstock-events/penstock/pkg/loaded"
 )
@@ -62,6 +65,18 @@ func (p *plane) watcher() loaded.WatcherOptions {
 	return o
 }
 
+// InForce is the Watcher's answer, but for the case that nobody serves, of
+// which there are two programs to tell.
+func (p *plane) InForce(uid channel.UID, version string) (missing []string) {
+	p.mu.Lock()
+	known := p.known
+	p.mu.Unlock()
+	if !slices.ContainsFunc(known, func(pod loaded.Pod) bool { return pod.Serving }) {
+		return []string{fmt.Sprintf("no pod of Service %s/%s is serving", p.pods.Namespace, p.pods.Service)}
+	}
+	return p.Watcher.InForce(uid, version)
+}
+
 // run follows the pods until ctx ends, and asks for types while the last value
 // from ask is true. It returns after all it started has ended.
 func (p *plane) run(ctx context.Context, ask <-chan bool) {
@@ -110,12 +125,13 @@ func (p *plane) with(more *loaded.Watcher) {
 
 func (p *plane) set(pods []loaded.Pod) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.known = pods
-	p.Watcher.SetPods(pods)
-	if p.more != nil {
-		p.more.SetPods(pods)
+	more := p.more
+	p.mu.Unlock()
+	if more != nil {
+		more.SetPods(pods)
 	}
+	p.Watcher.SetPods(pods)
 }
 
 func (p *plane) end(err error) {
