@@ -70,6 +70,11 @@ func onCluster(t *testing.T) *cluster {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	c.system, c.knative, c.tenant = c.namespace("system"), c.namespace("knative"), c.namespace("shop")
+	_, err = c.core.CoreV1().ConfigMaps(c.system).Create(c.ctx, &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: "config-leader-election"},
+		Data:       map[string]string{"lease-duration": "3s", "renew-deadline": "2s", "retry-period": "200ms"},
+	}, metav1.CreateOptions{})
+	c.must(err)
 	c.dataPlane()
 	return c
 }
