@@ -173,6 +173,11 @@ func ownAddress(t *testing.T) string {
 
 // controller starts one, and returns how to stop it.
 func (c *cluster) controller() (stop func()) {
+	stop, _ = c.process()
+	return stop
+}
+
+func (c *cluster) process() (stop func(), pid int) {
 	probes := freePort(c.T)
 	cmd := exec.Command(c.binary)
 	cmd.Env = append(os.Environ(),
@@ -209,7 +214,7 @@ func (c *cluster) controller() (stop func()) {
 		response.Body.Close()
 		return wantStatus(response.StatusCode)
 	})
-	return stop
+	return stop, cmd.Process.Pid
 }
 
 func wantStatus(code int) string {
