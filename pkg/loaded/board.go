@@ -111,7 +111,8 @@ func (b *Board) Seen(t Type) {
 	}
 }
 
-// Close ends all streams, and refuses new ones: 503.
+// Close ends all streams, and refuses new ones: 503. It belongs before the
+// Shutdown of the server, which would wait for them.
 func (b *Board) Close() { b.close() }
 
 // ServeHTTP streams what is published until the reader goes.
@@ -144,6 +145,9 @@ func (b *Board) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "this process is stopping", http.StatusServiceUnavailable)
 		return
+	default:
+	}
+	select {
 	case b.streams <- struct{}{}:
 		defer func() { <-b.streams }()
 	default:

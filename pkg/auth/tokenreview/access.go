@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// accessFor is how long an answer is good, yes or no.
+	// accessFor is how long an answer is good, yes or no, from when the token was
+	// verified.
 	accessFor = 10 * time.Second
 
 	maxPeople  = 1024
@@ -68,24 +69,24 @@ func (a *Access) Allowed(ctx context.Context, token, verb, resource, namespace s
 	if answer, ok := a.answers.get(id); ok && a.o.Now().Before(answer.until) {
 		return answer.err
 	}
-	user, err := a.who(ctx, token)
+	p, err := a.who(ctx, token)
 	if err != nil {
 		return err
 	}
 	return a.asking.do(ctx, id, a.o.Timeout, func(ctx context.Context) error {
-		err, known := a.may(ctx, user, verb, resource, namespace)
+		err, known := a.may(ctx, p.user, verb, resource, namespace)
 		if known {
-			a.answers.put(id, refusal{err: err, until: a.o.Now().Add(accessFor)})
+			a.answers.put(id, refusal{err: err, until: p.until})
 		}
 		return err
 	})
 }
 
 // who is the owner of a token.
-func (a *Access) who(ctx context.Context, token string) (authenticationv1.UserInfo, error) {
+func (a *Access) who(ctx context.Context, token string) (person, error) {
 	id := digest(token)
 	if p, ok := a.people.get(id); ok && a.o.Now().Before(p.until) {
-		return p.user, p.err
+		return p, p.err
 	}
 	err := a.asking.do(ctx, id, a.o.Timeout, func(ctx context.Context) error {
 		// No audiences: those of the API server itself.
@@ -103,13 +104,13 @@ func (a *Access) who(ctx context.Context, token string) (authenticationv1.UserIn
 		return p.err
 	})
 	if err != nil {
-		return authenticationv1.UserInfo{}, err
+		return person{}, err
 	}
 	p, ok := a.people.get(id)
 	if !ok { // pushed out meanwhile
-		return authenticationv1.UserInfo{}, fmt.Errorf("%w: too many tokens are being verified", ErrUnavailable)
+		return person{}, fmt.Errorf("%w: too many tokens are being verified", ErrUnavailable)
 	}
-	return p.user, p.err
+	return p, p.err
 }
 
 // may asks whether somebody may; known tells an answer from none.

@@ -51,9 +51,11 @@ type cluster struct {
 	block     chan struct{} // apply waits for it where it is not nil
 }
 
+func newFake(objects ...runtime.Object) *fake.Clientset { return fake.NewSimpleClientset(objects...) }
+
 func start(t *testing.T, o Options, objects ...runtime.Object) *cluster {
 	t.Helper()
-	c := &cluster{t: t, client: fake.NewSimpleClientset(objects...), done: make(chan error, 1)}
+	c := &cluster{t: t, client: newFake(objects...), done: make(chan error, 1)}
 	c.follow(o)
 	return c
 }
@@ -118,7 +120,7 @@ func (c *cluster) must(err error) {
 func (c *cluster) create(objects ...runtime.Object) {
 	c.t.Helper()
 	for _, o := range objects {
-		c.must(c.client.Tracker().Add(o))
+		c.must(c.client.Tracker().Add(o.DeepCopyObject()))
 	}
 }
 
