@@ -62,13 +62,18 @@ func (s *Server) viewTrigger(snapshot *config.Snapshot, t *config.Trigger, lanes
 		Ready: t.Ready, Reason: t.Reason, Message: t.Message, Origin: t.Origin, Held: t.Held,
 		Subscriber: t.Subscriber, DeadLetterSink: t.DeadLetterSink, Filter: t.FilterSpec.Canonical(),
 		Backlog: lane.Backlog, InFlight: lane.InFlight, Waiting: lane.Waiting,
-		Delivered: lane.Delivered, Failed: lane.Failed, Cancelled: lane.Cancelled,
+		Delivered: lane.Delivered, Failed: lane.Failed, Spared: lane.Spared, Cancelled: lane.Cancelled,
+		Window: lane.Window,
+	}
+	if !lane.ColdSince.IsZero() {
+		since, until := lane.ColdSince.UTC(), lane.SparedUntil.UTC()
+		view.ColdSince, view.SparedUntil = &since, &until
 	}
 	if !lane.Oldest.IsZero() && lane.Backlog > 0 {
 		// A clock that was set back must not give a negative age.
 		view.OldestPendingSeconds = max(0, s.opts.Now().Sub(lane.Oldest).Round(time.Millisecond).Seconds())
 	}
-	if b, ok := snapshot.Broker(t.Namespace, t.Broker); ok {
+	if b, ok := snapshot.Broker(t.BrokerNamespace, t.Broker); ok {
 		if log, ok := s.opts.Source.Log(b.UID); ok {
 			view.Dead = log.DeadCount(t.UID)
 		}

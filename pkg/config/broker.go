@@ -22,6 +22,7 @@ func (c *compiler) addBroker(o *Object) {
 		Retention:      DefaultRetention,
 		RetentionBytes: DefaultRetentionBytes,
 		Origin:         o.Origin(),
+		Version:        o.Version,
 	}
 	s := c.settings(o)
 	if s.retention != nil {
@@ -42,7 +43,11 @@ func (c *compiler) addBroker(o *Object) {
 	// not need it. The Triggers that fall back to it say so and wait.
 	if spec.DeadLetterSink != nil {
 		const at = "spec.delivery.deadLetterSink"
-		url, err := c.destination(o, spec.DeadLetterSink)
+		var found *string
+		if o.Resolved != nil {
+			found = &o.Resolved.DeadLetterSink
+		}
+		url, err := c.destination(o, spec.DeadLetterSink, found)
 		if err != nil {
 			b.Delivery.fault = err.Error()
 			c.problem(o.origin(at+err.field), "Broker "+o.FullName()+": "+at+err.field+": "+err.text)

@@ -72,6 +72,7 @@ type Broker struct {
 	Reason  string // one of the Reason constants, "" when Ready
 	Message string // one line naming place, field and cure, "" when Ready
 	Origin  string // where it was declared: file:line, or BuiltIn
+	Version string // Object.Version
 }
 
 // FullName is namespace/name, the form people and labels use.
@@ -97,12 +98,14 @@ func (b *Broker) Info() channel.BrokerInfo {
 type Trigger struct {
 	UID             channel.UID // for life, see Broker.UID; a Trigger that moves to another Broker gets another
 	Namespace, Name string
-	Broker          string // name of its Broker, in the same namespace
+	Broker          string // name of its Broker
+	BrokerNamespace string // the Trigger's own, unless its source permits another
 
 	FilterSpec filter.Spec    // as declared
 	Filter     *filter.Filter // compiled; nil: never matches
 
 	Subscriber     string         // URL exactly as it is to be used; "" when it is not known
+	ScalesFromZero bool           // the subscriber is a Knative Service: its first answers may be 503, or late
 	Policy         deliver.Policy // of attempts to Subscriber and to DeadLetterSink
 	Format         string         // FormatKeep, FormatBinary or FormatJSON
 	DeadLetterSink string         // URL; "" when there is none
@@ -115,13 +118,14 @@ type Trigger struct {
 	Reason  string // one of the Reason constants, "" when Ready
 	Message string // one line naming place, field and cure, "" when Ready
 	Origin  string // where it was declared: file:line
+	Version string // Object.Version
 }
 
 // FullName is namespace/name, the form people and labels use.
 func (t *Trigger) FullName() string { return t.Namespace + "/" + t.Name }
 
 // BrokerName is namespace/name of the Trigger's Broker, whether it exists or not.
-func (t *Trigger) BrokerName() string { return t.Namespace + "/" + t.Broker }
+func (t *Trigger) BrokerName() string { return t.BrokerNamespace + "/" + t.Broker }
 
 // Delivery is a Broker's spec.delivery after validation: what a Trigger uses
 // that gives no delivery of its own.

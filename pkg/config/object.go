@@ -44,6 +44,19 @@ type Object struct {
 	// it is new. A Broker keeps its channel for life.
 	CreatedChannel string `json:"-"`
 
+	// Version is the source's own mark of this declaration, passed on: what is in
+	// force is the declaration with the Version that the Snapshot shows.
+	Version string `json:"-"`
+
+	// Resolved are the URLs that the source has found for the object's
+	// destinations, as a Kubernetes controller writes them into status. nil
+	// leaves that to Compile.
+	Resolved *Resolved `json:"-"`
+
+	// BrokerNamespace is the namespace of a Trigger's Broker where the source
+	// permits another than the Trigger's own; "" is its own.
+	BrokerNamespace string `json:"-"`
+
 	// HeldUntil is when the grace of an object ends that is gone from its
 	// source; zero for one that is there.
 	HeldUntil time.Time `json:"-"`
@@ -60,6 +73,12 @@ type Object struct {
 	// Settings are the data of the ConfigMap that a Broker's spec.config names,
 	// nil if it names none or the source has none of that name.
 	Settings map[string]string `json:"settings,omitempty"`
+}
+
+// Resolved are URLs of destinations; "" is one that is not known, or not declared.
+type Resolved struct {
+	Subscriber     string
+	DeadLetterSink string // the object's own; a Trigger without one falls back to its Broker's
 }
 
 // FieldLine is the line on which a field such as spec.delivery.retry stands.
@@ -136,6 +155,14 @@ func (o *Object) BrokerName() string {
 		return o.Trigger.BrokerRef.Name
 	}
 	return o.Trigger.Broker
+}
+
+// brokerNamespace is where a Trigger's Broker is looked for.
+func (o *Object) brokerNamespace() string {
+	if o.BrokerNamespace != "" {
+		return o.BrokerNamespace
+	}
+	return o.Namespace
 }
 
 // OtherClass reports whether the object is a Broker of another class, and

@@ -30,7 +30,9 @@ func (e *destinationError) Error() string {
 // An absolute uri is taken whatever its scheme. That it cannot be delivered to
 // shows at each attempt and ends in dead letters: Knative's conformance tests
 // declare bad://uri and expect a Trigger that is ready.
-func (c *compiler) destination(o *Object, d *Destination) (string, *destinationError) {
+//
+// Where the source has found the URL itself, found is what it found.
+func (c *compiler) destination(o *Object, d *Destination, found *string) (string, *destinationError) {
 	switch {
 	case d.CACerts != "":
 		return "", &destinationError{field: ".CACerts", text: "own certificate authorities are not supported yet: remove it and trust them in the system's pool"}
@@ -38,6 +40,10 @@ func (c *compiler) destination(o *Object, d *Destination) (string, *destinationE
 		return "", &destinationError{field: ".audience", text: "OIDC tokens are not supported yet: remove it"}
 	case d.Ref == nil && d.URI == "":
 		return "", &destinationError{text: "missing: give a uri, or a ref"}
+	case found != nil && *found == "":
+		return "", &destinationError{text: "its URL is not known yet", unresolved: true}
+	case found != nil:
+		return *found, nil
 	case d.Ref == nil:
 		if err := checkAbsolute(d.URI); err != nil {
 			return "", &destinationError{field: ".uri", text: err.Error()}
@@ -90,6 +96,18 @@ func (c *compiler) reference(ref Reference) (string, error) {
 	}
 	return strings.TrimSuffix(c.IngressURL, "/") + "/" + ref.Namespace + "/" + ref.Name, nil
 }
+
+// scalesFromZero reports whether the reference names a Knative Service.
+func (ref *Reference) scalesFromZero() bool {
+	if ref == nil || ref.Kind != "Service" {
+		return false
+	}
+	group, _, _ := strings.Cut(ref.APIVersion, "/")
+	return group == knativeServing || ref.Group == knativeServing
+}
+
+// knativeServing is the API group of Knative Services.
+const knativeServing = "serving.knative.dev"
 
 // showKind shows a kind, which is a word of letters, or quotes it.
 func showKind(kind string) string {

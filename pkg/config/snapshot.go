@@ -88,7 +88,7 @@ func (s *Snapshot) index() {
 		if _, taken := s.trigger[own]; !taken {
 			s.trigger[own] = t
 		}
-		of := name{t.Namespace, t.Broker}
+		of := name{t.BrokerNamespace, t.Broker}
 		s.ofBroker[of] = append(s.ofBroker[of], t)
 	}
 }

@@ -14,12 +14,14 @@ import (
 func (c *compiler) addTrigger(o *Object) {
 	c.begin(o)
 	t := &Trigger{
-		UID:        o.UID,
-		Namespace:  o.Namespace,
-		Name:       o.Name,
-		Broker:     o.BrokerName(),
-		FilterSpec: o.Trigger.Filter,
-		Origin:     o.Origin(),
+		UID:             o.UID,
+		Namespace:       o.Namespace,
+		Name:            o.Name,
+		Broker:          o.BrokerName(),
+		BrokerNamespace: o.brokerNamespace(),
+		FilterSpec:      o.Trigger.Filter,
+		Origin:          o.Origin(),
+		Version:         o.Version,
 	}
 	if !o.HeldUntil.IsZero() {
 		c.hold(o, t)
@@ -54,7 +56,7 @@ func (c *compiler) filter(o *Object, t *Trigger) {
 		t.Filter = old.Filter
 		return
 	}
-	f, err := filter.Compile(t.FilterSpec)
+	f, err := filter.CompileWith(t.FilterSpec, filter.Options{Keys: c.Keys})
 	if err == nil {
 		t.Filter = f
 		return
@@ -92,7 +94,12 @@ func (c *compiler) subscriber(o *Object, t *Trigger) {
 		}
 		return
 	}
-	url, err := c.destination(o, d)
+	t.ScalesFromZero = d.Ref.scalesFromZero()
+	var found *string
+	if o.Resolved != nil {
+		found = &o.Resolved.Subscriber
+	}
+	url, err := c.destination(o, d, found)
 	if err != nil {
 		c.fault(o, at+err.field, reasonOf(err, ReasonSubscriberNotResolved, ReasonSubscriberInvalid), err.text)
 		return
@@ -105,7 +112,7 @@ func (c *compiler) subscriber(o *Object, t *Trigger) {
 // itself. (The Knative specification lets the sink be replaced too; Knative's
 // own classes and its conformance helpers fall back, and people rely on it.)
 func (c *compiler) delivery(o *Object, t *Trigger, s settings) {
-	b := c.brokers[name{o.Namespace, t.Broker}]
+	b := c.brokers[name{t.BrokerNamespace, t.Broker}]
 	if own := o.Trigger.Delivery; own != nil {
 		t.Policy, t.Format = c.policy(o, own)
 	} else if b != nil {
@@ -123,7 +130,11 @@ func (c *compiler) delivery(o *Object, t *Trigger, s settings) {
 
 	const at = "spec.delivery.deadLetterSink"
 	if own := o.Trigger.Delivery; own != nil && own.DeadLetterSink != nil {
-		url, err := c.destination(o, own.DeadLetterSink)
+		var found *string
+		if o.Resolved != nil {
+			found = &o.Resolved.DeadLetterSink
+		}
+		url, err := c.destination(o, own.DeadLetterSink, found)
 		if err != nil {
 			c.fault(o, at+err.field, ReasonDeadLetterNotResolved, err.text)
 			return
@@ -144,7 +155,7 @@ func (c *compiler) broker(o *Object, t *Trigger) {
 	switch ref := spec.BrokerRef; {
 	case ref != nil && spec.Broker != "":
 		c.fault(o, "spec.brokerRef", ReasonSpecInvalid, "given together with broker: remove one of the two")
-	case ref != nil && ref.Namespace != "" && ref.Namespace != o.Namespace:
+	case ref != nil && ref.Namespace != "" && ref.Namespace != t.BrokerNamespace:
 		c.fault(o, "spec.brokerRef.namespace", ReasonSpecInvalid, fmt.Sprintf("%s: a Broker of another namespace is not supported: declare the Trigger in that namespace", quote(ref.Namespace)))
 		return
 	case ref != nil && ref.Kind != "" && ref.Kind != KindBroker:
@@ -155,10 +166,10 @@ func (c *compiler) broker(o *Object, t *Trigger) {
 		c.fault(o, at, ReasonSpecInvalid, "missing: name a Broker, as in broker: default")
 		return
 	}
-	b := c.brokers[name{o.Namespace, t.Broker}]
+	b := c.brokers[name{t.BrokerNamespace, t.Broker}]
 	switch {
 	case b == nil:
-		c.fault(o, at, ReasonBrokerDoesNotExist, fmt.Sprintf("there is no Broker %s/%s%s", o.Namespace, show(t.Broker), cure(c.nearBroker(o.Namespace, t.Broker), ": declare it, or name another")))
+		c.fault(o, at, ReasonBrokerDoesNotExist, fmt.Sprintf("there is no Broker %s/%s%s", t.BrokerNamespace, show(t.Broker), cure(c.nearBroker(t.BrokerNamespace, t.Broker), ": declare it, or name another")))
 	case b.Held:
 		c.fault(o, at, ReasonBrokerDoesNotExist, "Broker "+b.FullName()+" was "+b.Message)
 	case !b.Ready:
