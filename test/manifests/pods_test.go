@@ -48,7 +48,9 @@ func everywhere(t *testing.T, test func(t *testing.T, objects []object)) {
 	for _, dir := range applied {
 		t.Run(dir, func(t *testing.T) { test(t, folder(t, dir)) })
 	}
-	t.Run("deploy/message-queue", func(t *testing.T) { test(t, rendered(t, "deploy/message-queue")) })
+	for _, dir := range []string{"deploy/message-queue", "deploy/request-reply"} {
+		t.Run(dir, func(t *testing.T) { test(t, rendered(t, dir)) })
+	}
 }
 
 func TestEveryFieldIsOneThatKubernetesKnows(t *testing.T) {
@@ -81,7 +83,8 @@ func TestEveryPodFitsPodSecurityRestricted(t *testing.T) {
 				bad("pod security context %+v", sc)
 			}
 			for _, v := range pod.Volumes {
-				if v.ConfigMap == nil && v.Projected == nil && v.PersistentVolumeClaim == nil && v.EmptyDir == nil {
+				keys := v.Secret != nil && v.Secret.SecretName == "request-reply-keys" && *v.Secret.Optional
+				if v.ConfigMap == nil && v.Projected == nil && v.PersistentVolumeClaim == nil && !keys {
 					bad("volume %s is of a kind that is not needed here", v.Name)
 				}
 				if v.PersistentVolumeClaim != nil && sc.FSGroup == nil {
@@ -295,7 +298,7 @@ func TestTokensAreMeantForThoseWhoReadThem(t *testing.T) {
 		"penstock-ingress":    {"token": "penstock-dispatcher"},
 		"penstock-dispatcher": {"token": "penstock-dispatcher"},
 		"penstock-controller": {"token": "penstock-dispatcher", "ingress-token": "penstock-ingress"},
-		"penstock-backup":     {"token": "penstock-dispatcher"},
+		"penstock-backup":     {"token": ""}, // the API server's: the API of dispatchers is for people, too
 	}
 	for _, w := range append(workloads(folder(t, "config")), workloads(folder(t, "deploy", "backup"))...) {
 		got := map[string]string{}
