@@ -6,6 +6,8 @@
 // --fail-first 2 the first two attempts for each event, and a request for
 // /status/422 is answered with 422, so that one subscriber can be a good one
 // and a bad one.
+//
+// With --metrics-listen :8080 it shows Prometheus what it got, on /metrics.
 package main
 
 import (
@@ -25,6 +27,9 @@ import (
 	"time"
 
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 func main() {
@@ -44,6 +49,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	listen := flags.String("listen", ":9001", "address to listen on")
 	status := flags.Int("status", http.StatusNoContent, "status of every answer")
 	failFirst := flags.Int("fail-first", 0, "answer the first N attempts for each event with 503")
+	metricsListen := flags.String("metrics-listen", "", "address of /metrics; empty serves none")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -54,7 +60,24 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	registry := prometheus.NewRegistry()
 	s := &subscriber{out: out, status: *status, failFirst: *failFirst, attempts: make(map[string]int)}
+	s.received = promauto.With(registry).NewCounterVec(prometheus.CounterOpts{
+		Name: "subscriber_events_total", Help: "Events received, by the status they were answered with."}, []string{"code"})
+	s.duration = promauto.With(registry).NewHistogram(prometheus.HistogramOpts{
+		Name: "subscriber_event_duration_seconds", Help: "From the beginning of a request to its answer."})
+	if *metricsListen != "" {
+		metrics, err := net.Listen("tcp", *metricsListen)
+		if err != nil {
+			return errors.Join(err, ln.Close())
+		}
+		mux := http.NewServeMux()
+		mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+		server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+		defer server.Close()
+		go func() { _ = server.Serve(metrics) }()
+		fmt.Fprintf(out, "metrics on http://%s/metrics\n", metrics.Addr())
+	}
 	server := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	fmt.Fprintf(out, "listening on %s\n", ln.Addr())
@@ -68,6 +91,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 type subscriber struct {
 	status    int
 	failFirst int
+	received  *prometheus.CounterVec
+	duration  prometheus.Histogram
 
 	mu       sync.Mutex
 	out      io.Writer
@@ -75,8 +100,10 @@ type subscriber struct {
 }
 
 func (s *subscriber) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
 	event, err := cehttp.NewEventFromHTTPRequest(r)
 	if err != nil {
+		s.received.WithLabelValues("400").Inc()
 		http.Error(w, "not a CloudEvent: "+err.Error(), http.StatusBadRequest)
 		return
 	}
@@ -87,7 +114,9 @@ func (s *subscriber) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(s.out, "%d %s id=%q source=%q type=%q data=%s\n",
 		status, r.URL.Path, event.ID(), event.Source(), event.Type(), printable(event.Data()))
 	s.mu.Unlock()
+	s.received.WithLabelValues(strconv.Itoa(status)).Inc()
 	w.WriteHeader(status)
+	s.duration.Observe(time.Since(start).Seconds())
 }
 
 // answer is the status for one attempt.

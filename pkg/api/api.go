@@ -3,7 +3,8 @@
 // are in package v1.
 //
 // It promises to read only: no request changes a Broker, a Trigger or an
-// event. It knows no users: whoever reaches the port may read everything, so
+// event. It knows no users by itself. Either it is given somebody who says who
+// may (Options.Authorize), or whoever reaches the port may read everything: then
 // it listens on loopback unless told otherwise, and it refuses what a web page
 // in a browser on the same machine could make it answer (names in Host that
 // are not this machine's, requests from other origins). Bodies, pages,
@@ -46,8 +47,15 @@ type Lane struct {
 	InFlight int       // attempts under way
 	Waiting  int       // events that wait for their next attempt
 
-	// Since the process started. Failed counts attempts, the others events.
-	Delivered, Failed, Cancelled uint64
+	Window int // attempts that may be under way at once now
+
+	// ColdSince is when a subscriber that scales from zero began to refuse, and
+	// SparedUntil how long that costs no attempt; zero where it takes events.
+	ColdSince, SparedUntil time.Time
+
+	// Since the process started. Failed counts attempts, Spared those that were
+	// refused and not counted, the others events.
+	Delivered, Failed, Spared, Cancelled uint64
 }
 
 // Options configure a Server. Source is needed.
@@ -76,6 +84,11 @@ type Options struct {
 
 	// IngressURL is what a Broker's address begins with: http://localhost:8080.
 	IngressURL string
+
+	// Authorize decides whether a request may have its answer; nil is yes. It is
+	// not asked about probes. With nil, whoever reaches the port may read
+	// everything, and Hosts and the checks on browsers guard it instead.
+	Authorize func(r *http.Request, a Access) *Denied
 
 	// Hosts are names, beside localhost and every IP address, that a request
 	// may have in its Host header: the host names the API is meant to be

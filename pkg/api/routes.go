@@ -12,28 +12,29 @@ import (
 // route is one path of the API with its one method. docs/openapi.yaml has
 // the same list; a test compares them.
 type route struct {
-	path   string   // pattern of http.ServeMux, without a method
-	method string   // GET (which includes HEAD) or POST; "" for any
-	params []string // query parameters it knows; others are refused
-	open   bool     // answers under any Host, as probes and balancers ask
-	serve  func(w http.ResponseWriter, r *http.Request, q url.Values) error
+	path     string   // pattern of http.ServeMux, without a method
+	method   string   // GET (which includes HEAD) or POST; "" for any
+	params   []string // query parameters it knows; others are refused
+	open     bool     // answers anybody under any Host, as probes and balancers ask
+	resource string   // what an authorizer is asked about, see Access
+	serve    func(w http.ResponseWriter, r *http.Request, q url.Values) error
 }
 
 func (s *Server) routes() []route {
 	return []route{
 		{path: "/healthz", method: http.MethodGet, open: true, serve: s.healthz},
 		{path: "/readyz", method: http.MethodGet, open: true, serve: s.readyz},
-		{path: "/api/v1/brokers", method: http.MethodGet, serve: s.listBrokers},
-		{path: "/api/v1/brokers/{namespace}/{name}", method: http.MethodGet, serve: s.getBroker},
-		{path: "/api/v1/brokers/{namespace}/{name}/explain", method: http.MethodPost, serve: s.explain},
-		{path: "/api/v1/triggers", method: http.MethodGet, params: []string{"broker", "namespace"}, serve: s.listTriggers},
-		{path: "/api/v1/triggers/{namespace}/{name}", method: http.MethodGet, serve: s.getTrigger},
-		{path: "/api/v1/deadletters", method: http.MethodGet, params: []string{"trigger", "broker", "limit", "cursor"}, serve: s.listDead},
-		{path: "/api/v1/deadletters/{namespace}/{trigger}/{id}", method: http.MethodGet, serve: s.getDead},
-		{path: "/api/v1/tail", method: http.MethodGet, params: []string{"broker", "filter", "type", "source"}, serve: s.tail},
-		{path: "/api/v1/backup", method: http.MethodGet, params: []string{"rate"}, serve: s.backup},
-		{path: "/api/v1/doctor", method: http.MethodGet, serve: s.doctor},
-		{path: "/api/v1/problems", method: http.MethodGet, serve: s.listProblems},
+		{path: "/api/v1/brokers", method: http.MethodGet, resource: "brokers", serve: s.listBrokers},
+		{path: "/api/v1/brokers/{namespace}/{name}", method: http.MethodGet, resource: "brokers", serve: s.getBroker},
+		{path: "/api/v1/brokers/{namespace}/{name}/explain", method: http.MethodPost, resource: "triggers", serve: s.explain},
+		{path: "/api/v1/triggers", method: http.MethodGet, params: []string{"broker", "namespace"}, resource: "triggers", serve: s.listTriggers},
+		{path: "/api/v1/triggers/{namespace}/{name}", method: http.MethodGet, resource: "triggers", serve: s.getTrigger},
+		{path: "/api/v1/deadletters", method: http.MethodGet, params: []string{"trigger", "broker", "limit", "cursor"}, resource: "deadletters", serve: s.listDead},
+		{path: "/api/v1/deadletters/{namespace}/{trigger}/{id}", method: http.MethodGet, resource: "deadletters", serve: s.getDead},
+		{path: "/api/v1/tail", method: http.MethodGet, params: []string{"broker", "filter", "type", "source"}, resource: "events", serve: s.tail},
+		{path: "/api/v1/backup", method: http.MethodGet, params: []string{"rate"}, resource: "backups", serve: s.backup},
+		{path: "/api/v1/doctor", method: http.MethodGet, resource: "diagnoses", serve: s.doctor},
+		{path: "/api/v1/problems", method: http.MethodGet, resource: "diagnoses", serve: s.listProblems},
 	}
 }
 
@@ -64,7 +65,7 @@ func (s *Server) handle(r route) http.Handler {
 
 // admit decides whether a request may reach its route.
 func (s *Server) admit(r route, w http.ResponseWriter, req *http.Request) (url.Values, error) {
-	if !r.open {
+	if !r.open && s.opts.Authorize == nil {
 		if err := s.guard.check(req); err != nil {
 			return nil, err
 		}
@@ -77,10 +78,21 @@ func (s *Server) admit(r route, w http.ResponseWriter, req *http.Request) (url.V
 		w.Header().Set("Allow", allowed)
 		return nil, refuse(http.StatusMethodNotAllowed, "method %.32q is not allowed here: use %s", req.Method, r.method)
 	}
-	if r.method == "" || r.open {
+	if r.open {
 		return nil, nil
 	}
-	return parameters(req.URL.RawQuery, r.params)
+	q, err := parameters(req.URL.RawQuery, r.params)
+	if s.opts.Authorize != nil {
+		// Before anything is said about the parameters. A query that cannot be
+		// read asks for everything.
+		if denied := s.authorize(r, w, req, q); denied != nil {
+			return nil, denied
+		}
+	}
+	if r.method == "" {
+		return nil, nil
+	}
+	return q, err
 }
 
 func (r route) allows(method string) bool {

@@ -62,7 +62,12 @@ func (s *Server) viewTrigger(snapshot *config.Snapshot, t *config.Trigger, lanes
 		Ready: t.Ready, Reason: t.Reason, Message: t.Message, Origin: t.Origin, Held: t.Held,
 		Subscriber: t.Subscriber, DeadLetterSink: t.DeadLetterSink, Filter: t.FilterSpec.Canonical(),
 		Backlog: lane.Backlog, InFlight: lane.InFlight, Waiting: lane.Waiting,
-		Delivered: lane.Delivered, Failed: lane.Failed, Cancelled: lane.Cancelled,
+		Delivered: lane.Delivered, Failed: lane.Failed, Spared: lane.Spared, Cancelled: lane.Cancelled,
+		Window: lane.Window,
+	}
+	if !lane.ColdSince.IsZero() {
+		since, until := lane.ColdSince.UTC(), lane.SparedUntil.UTC()
+		view.ColdSince, view.SparedUntil = &since, &until
 	}
 	if !lane.Oldest.IsZero() && lane.Backlog > 0 {
 		// A clock that was set back must not give a negative age.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/penstock-events/penstock/pkg/channel"
+	"github.com/penstock-events/penstock/pkg/filter"
 )
 
 // MaxObjects is how many objects one Snapshot takes.
@@ -35,6 +36,10 @@ type Options struct {
 
 	// Channels are the kinds of channel there are here; nil is DefaultChannel alone.
 	Channels []string
+
+	// Keys are those of KN_VERIFY_CORRELATION_ID in filters; nil: a filter that
+	// calls it does not compile. Who compiles and never matches gives filter.NoKeys.
+	Keys filter.Keys
 
 	// Delivery is what a Broker gets without spec.delivery; nil is DefaultDelivery.
 	Delivery *DeliverySpec

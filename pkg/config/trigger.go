@@ -56,7 +56,7 @@ func (c *compiler) filter(o *Object, t *Trigger) {
 		t.Filter = old.Filter
 		return
 	}
-	f, err := filter.Compile(t.FilterSpec)
+	f, err := filter.CompileWith(t.FilterSpec, filter.Options{Keys: c.Keys})
 	if err == nil {
 		t.Filter = f
 		return

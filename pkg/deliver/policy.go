@@ -84,7 +84,7 @@ func (p Policy) Next(attempts int, err error, jitter float64) (wait time.Duratio
 		return 0, false
 	}
 	wait = p.backoff(attempts, jitter)
-	if asked, ok := p.asked(err); ok && asked > wait {
+	if asked, ok := p.Asked(err); ok && asked > wait {
 		wait = asked
 	}
 	return wait, true
@@ -114,8 +114,8 @@ func (p Policy) backoff(attempts int, jitter float64) time.Duration {
 	return limit
 }
 
-// asked is the wait that the subscriber asked for, as far as the policy grants it.
-func (p Policy) asked(err error) (time.Duration, bool) {
+// Asked is the wait that the subscriber asked for, as far as the policy grants it.
+func (p Policy) Asked(err error) (time.Duration, bool) {
 	var e *Error
 	if p.RetryAfterMax < 0 || !errors.As(err, &e) {
 		return 0, false

@@ -24,6 +24,7 @@ type laneConf struct {
 	policy      deliver.Policy
 	format      deliver.Format
 	concurrency int
+	paced       bool // the subscriber scales from zero
 }
 
 // storeWait is how long a lane waits before it tries again to store what must
@@ -48,8 +49,12 @@ func (l *lane) attempt(ctx context.Context, it *item) {
 	if err != nil && ctx.Err() != nil {
 		return // cut short by our own stop: no attempt, it stays pending
 	}
-	it.attempts++
 	l.metrics.Attempt(answer.Duration, answer.Status)
+	if l.report(it, &conf, answer, err) {
+		l.metrics.Count(telemetry.Spared, 1)
+		return
+	}
+	it.attempts++
 	if err == nil {
 		l.metrics.Count(telemetry.Delivered, 1)
 		l.metrics.Age(max(0, l.broker.d.opts.Now().Sub(it.accepted)))

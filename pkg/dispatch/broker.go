@@ -173,6 +173,7 @@ func (b *broker) confOf(t *config.Trigger, was laneConf) laneConf {
 		policy:      t.Policy,
 		format:      formats[t.Format],
 		concurrency: t.Concurrency,
+		paced:       t.ScalesFromZero,
 		subscriber:  was.subscriber,
 		sink:        was.sink,
 	}

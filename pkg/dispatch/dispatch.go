@@ -13,6 +13,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/deliver"
+	"github.com/penstock-events/penstock/pkg/filter"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
@@ -30,6 +31,11 @@ type Options struct {
 
 	// Logs are the channels of this process by kind (config.ChannelDisk, ...).
 	Logs map[string]channel.Log
+
+	// Keys are those of KN_VERIFY_CORRELATION_ID, for filters from the log; those
+	// of a Snapshot have their own. nil: a stored filter that calls it is an error
+	// of its Broker's.
+	Keys filter.Keys
 
 	// Concurrency is how many attempts a lane has in flight at most where its
 	// Trigger does not say; 0 means 64.
@@ -142,7 +148,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 // Apply puts a snapshot in force: it opens the brokers' logs, records changed
 // trigger sets, gives lanes their new settings, and cancels what was removed.
 // When it returns, every event appended from then on is matched by the new
-// trigger sets. What could not be put in force is in the error; the rest is.
+// trigger sets. What could not be put in force is in the error, for each Broker
+// a *BrokerError (errors.Join); the rest is.
 func (d *Dispatcher) Apply(ctx context.Context, s *config.Snapshot) error {
 	select {
 	case d.applying <- struct{}{}:
@@ -171,12 +178,12 @@ func (d *Dispatcher) Apply(ctx context.Context, s *config.Snapshot) error {
 		}
 		b, err := d.open(ctx, conf, b)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("broker %s: %w", conf.FullName(), err))
+			errs = append(errs, &BrokerError{conf.UID, conf.FullName(), err})
 			continue
 		}
 		brokers[conf.UID] = b
 		if err := b.apply(ctx, s.TriggersOf(conf.Namespace, conf.Name), removed); err != nil {
-			errs = append(errs, fmt.Errorf("broker %s: %w", conf.FullName(), err))
+			errs = append(errs, &BrokerError{conf.UID, conf.FullName(), err})
 		}
 	}
 	for uid, b := range brokers {
@@ -195,6 +202,16 @@ func (d *Dispatcher) Apply(ctx context.Context, s *config.Snapshot) error {
 	}
 	return errors.Join(errs...)
 }
+
+// BrokerError is why a Broker, or a change of its Triggers, is not in force.
+type BrokerError struct {
+	UID  channel.UID
+	Name string // namespace/name
+	Err  error
+}
+
+func (e *BrokerError) Error() string { return "broker " + e.Name + ": " + e.Err.Error() }
+func (e *BrokerError) Unwrap() error { return e.Err }
 
 // open opens a broker's log, and starts its scanners if it is new.
 func (d *Dispatcher) open(ctx context.Context, conf *config.Broker, b *broker) (*broker, error) {

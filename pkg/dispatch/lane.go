@@ -37,6 +37,8 @@ type item struct {
 	attempts int              // made so far
 	dead     bool             // the dead letter is stored, the sink has yet to take it
 	failure  *deliver.Failure // what it died of; nil after a restart
+	spared   time.Time        // its first attempt that was not counted; zero for none, and after a restart
+	ticket   ticket           // of the attempt under way
 	accepted time.Time
 	event    event.Event
 }
@@ -56,9 +58,12 @@ type lane struct {
 	shards   []laneShard
 	ready    ring // first attempts
 	due      ring // further attempts whose wait is over: they go first
+	sinks    ring // of a paced lane, those for the dead letter sink: nobody paces them
 	waiting  retryHeap
 	timer    *time.Timer // fires when the first of waiting is due
 	reading  bool        // one worker is reading events again
+	pace     *pace       // nil: the lane is not paced
+	resume   *time.Timer // fires when the pace may have room without an answer
 	inflight int
 	workers  int
 	parked   []chan struct{} // idle workers, last parked first woken
@@ -104,8 +109,9 @@ type aged struct {
 
 func newLane(b *broker, uid channel.UID, name string) *lane {
 	l := &lane{broker: b, uid: uid, name: name, shards: make([]laneShard, len(b.shards)), metrics: b.d.opts.Metrics.Lane(b.name, name)}
-	l.timer = time.AfterFunc(time.Hour, l.wake)
+	l.timer, l.resume = time.AfterFunc(time.Hour, l.wake), time.AfterFunc(time.Hour, l.wake)
 	l.timer.Stop()
+	l.resume.Stop()
 	return l
 }
 
@@ -162,7 +168,9 @@ func (l *lane) offer(shard int, r *channel.Record) {
 	}
 	s.taken = r.Position
 	l.push(&l.ready, item{shard: shard, pos: r.Position, accepted: r.Time, event: r.Event})
-	l.wakeOne()
+	if l.room() > 0 {
+		l.wakeOne()
+	}
 }
 
 // fits reports whether one more event of this size may be held in memory.
@@ -226,7 +234,7 @@ func (l *lane) again(it *item, wait time.Duration) {
 	}
 	l.note(it, l.broker.d.opts.Now().Add(wait))
 	due := time.Now().Add(wait)
-	l.waiting.push(waiting{shard: it.shard, pos: it.pos, attempts: it.attempts, dead: it.dead, failure: it.failure, due: due})
+	l.waiting.push(waiting{shard: it.shard, pos: it.pos, attempts: it.attempts, dead: it.dead, failure: it.failure, spared: it.spared, due: due})
 	l.arm()
 }
 
@@ -278,6 +286,9 @@ func (l *lane) touch() {
 func (l *lane) configure(conf laneConf) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if conf.deliverable { // else nothing is known of the subscriber
+		l.setPace(&conf)
+	}
 	l.conf = conf
 	if conf.deliverable && !l.clamped { // a trigger that is held has no policy to go by
 		l.clamped = true
@@ -314,7 +325,7 @@ func (l *lane) cancel() (cancelled uint64) {
 		s.added.Clear()
 		s.retried, s.behind = nil, false
 	}
-	for _, queue := range []*ring{&l.ready, &l.due} {
+	for _, queue := range []*ring{&l.ready, &l.due, &l.sinks} {
 		for queue.len() > 0 {
 			l.pop(queue)
 		}
@@ -338,6 +349,7 @@ func (l *lane) stop() {
 func (l *lane) halt() {
 	l.stopped = true
 	l.timer.Stop()
+	l.resume.Stop()
 	l.release()
 }
 

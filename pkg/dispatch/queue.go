@@ -45,6 +45,7 @@ type waiting struct {
 	attempts int
 	dead     bool
 	failure  *deliver.Failure // see item
+	spared   time.Time        // see item
 	due      time.Time
 }
 

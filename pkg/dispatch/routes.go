@@ -28,7 +28,7 @@ func (b *broker) newTable(set map[channel.UID]channel.Route, compiled map[channe
 		if f == nil {
 			spec, err := filter.ParseSpec(route.Filter)
 			if err == nil {
-				f, err = filter.Compile(spec)
+				f, err = filter.CompileWith(spec, filter.Options{Keys: b.d.opts.Keys})
 			}
 			if err != nil {
 				return nil, fmt.Errorf("stored filter of trigger %s: %w", route.Name, err)

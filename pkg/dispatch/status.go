@@ -18,8 +18,19 @@ type LaneStatus struct {
 	Waiting  int    // events between two attempts
 	Behind   bool   // reads its events again from the log
 
-	// Since this process started.
-	Delivered, Failed, Dead, Cancelled uint64
+	// Window is how many attempts of the subscriber may be under way at once
+	// now: what a lane has learnt that is Paced, because its subscriber scales
+	// from zero, and otherwise its concurrency.
+	Window int
+	Paced  bool
+
+	// ColdSince is when a subscriber that scales from zero began to refuse, and
+	// SparedUntil how long its refusals do not count as attempts. Both are zero
+	// where it takes events, and for a lane that is not paced.
+	ColdSince, SparedUntil time.Time
+
+	// Since this process started. Spared are attempts that were not counted.
+	Delivered, Failed, Spared, Dead, Cancelled uint64
 
 	Letters uint64 // dead letters kept
 
@@ -65,11 +76,17 @@ func (l *lane) status(ctx context.Context) LaneStatus {
 	s := LaneStatus{
 		Broker: l.broker.name, Trigger: l.name, UID: l.uid,
 		Delivered: l.metrics.Total(telemetry.Delivered), Failed: l.metrics.Total(telemetry.Failed),
-		Dead: l.metrics.Total(telemetry.Dead), Cancelled: l.metrics.Total(telemetry.Cancelled),
+		Spared: l.metrics.Total(telemetry.Spared), Dead: l.metrics.Total(telemetry.Dead), Cancelled: l.metrics.Total(telemetry.Cancelled),
 		Letters: l.broker.log.DeadCount(l.uid),
 	}
 	l.mu.Lock()
-	s.InFlight, s.Waiting = l.inflight, len(l.waiting)
+	s.InFlight, s.Waiting, s.Window = l.inflight, len(l.waiting), l.conf.concurrency
+	if p := l.pace; p != nil {
+		s.Window, s.Paced = p.size(time.Now()), true
+		if !p.coldSince.IsZero() {
+			s.ColdSince, s.SparedUntil = p.coldSince, p.coldSince.Add(ColdStart)
+		}
+	}
 	first := make([]channel.Position, len(l.shards))
 	for i := range l.shards {
 		shard := &l.shards[i]

@@ -90,6 +90,10 @@ func (l *lane) next(ctx context.Context, woken chan struct{}) (item, bool) {
 		case !l.conf.deliverable:
 		case l.readDue(ctx):
 			continue
+		case l.sinks.len() > 0:
+			return l.start(&l.sinks), true
+		case l.room() == 0:
+			l.rest()
 		case l.due.len() > 0:
 			return l.start(&l.due), true
 		case l.ready.len() > 0 && len(l.waiting) < maxWaiting:
@@ -112,9 +116,10 @@ func (l *lane) next(ctx context.Context, woken chan struct{}) (item, bool) {
 func (l *lane) start(from *ring) item {
 	it := l.pop(from)
 	l.inflight++
-	if l.due.len() > 0 || l.ready.len() > 0 || l.lagging() {
-		l.wakeOne()
+	if l.pace != nil && !it.dead {
+		it.ticket = l.pace.begin(time.Now())
 	}
+	l.wakeMore()
 	l.mu.Unlock()
 	return it
 }
@@ -146,7 +151,7 @@ func (l *lane) readDue(ctx context.Context) bool {
 	due := l.waiting.popDue(now, dueAtOnce)
 	items := make([]item, len(due))
 	for i, w := range due {
-		items[i] = item{shard: w.shard, pos: w.pos, attempts: w.attempts, dead: w.dead, failure: w.failure}
+		items[i] = item{shard: w.shard, pos: w.pos, attempts: w.attempts, dead: w.dead, failure: w.failure, spared: w.spared}
 	}
 	l.read(ctx, items, &l.due)
 	l.arm()
@@ -205,14 +210,18 @@ func (l *lane) read(ctx context.Context, items []item, to *ring) {
 		}
 		delete(missing, r.Position)
 		it.accepted, it.event = r.Time, r.Event
-		if l.shards[shard].pending.Contains(uint64(r.Position)) {
+		switch {
+		case !l.shards[shard].pending.Contains(uint64(r.Position)):
+		case it.dead && l.pace != nil:
+			l.push(&l.sinks, it)
+		default:
 			l.push(to, it)
 		}
 	}
 	if len(missing) > 0 && ctx.Err() == nil {
 		l.unread(shard, missing, err)
 	}
-	for range min(to.len(), l.conf.concurrency) {
+	for range min(to.len(), l.room()) + l.sinks.len() {
 		l.wakeOne()
 	}
 }
@@ -225,7 +234,7 @@ func (l *lane) unread(shard int, missing map[channel.Position]item, err error) {
 	for pos, it := range missing {
 		gap := gapAt(gaps, pos)
 		if err != nil && (gap == nil || !gap.Lost) {
-			l.waiting.push(waiting{shard: shard, pos: pos, attempts: it.attempts, dead: it.dead, failure: it.failure, due: now.Add(unreadableWait)})
+			l.waiting.push(waiting{shard: shard, pos: pos, attempts: it.attempts, dead: it.dead, failure: it.failure, spared: it.spared, due: now.Add(unreadableWait)})
 			continue
 		}
 		what := "pending event is not in the log any more"

@@ -113,7 +113,10 @@ func (w *world) tryApply() error {
 	for _, o := range w.objects {
 		objects = append(objects, o)
 	}
-	s := config.Compile(objects, config.Options{DefaultChannel: config.ChannelMemory, Removed: w.gone})
+	s := config.Compile(objects, config.Options{
+		DefaultChannel: config.ChannelMemory, Removed: w.gone,
+		Resolve: func(r config.Reference) (string, error) { return "http://" + r.Name, nil },
+	})
 	if b, ok := s.Broker("default", "default"); !ok || !b.Ready {
 		w.t.Fatalf("the broker is not ready: %+v", b)
 	}

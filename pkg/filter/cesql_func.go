@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// sqlFunction is a function of CESQL 1.0, 3.6. Positions and lengths count
+// sqlFunction is a function of CESQL 1.0, 3.6, or Knative's one. Positions and lengths count
 // characters.
 type sqlFunction struct {
 	id     functionID
@@ -35,12 +35,17 @@ const (
 	fnLeft
 	fnRight
 	fnSubstring
+	fnVerify
 )
 
 var (
 	anyParam    = []valueKind{kindAny}
 	stringParam = []valueKind{kindString}
 	countParams = []valueKind{kindString, kindInteger}
+
+	// The correlation id, name and namespace of the RequestReply, the Secret,
+	// the index of the pod that asked, and how many there are.
+	verifyParams = []valueKind{kindString, kindString, kindString, kindString, kindInteger, kindInteger}
 )
 
 // sqlFunctions never changes. (A switch, not a table of function pointers,
@@ -62,6 +67,7 @@ var sqlFunctions = [...]sqlFunction{
 	{id: fnRight, name: "RIGHT", params: countParams, result: kindString},
 	{id: fnSubstring, name: "SUBSTRING", params: countParams, result: kindString},
 	{id: fnSubstring, name: "SUBSTRING", params: []valueKind{kindString, kindInteger, kindInteger}, result: kindString},
+	{id: fnVerify, name: verifyName, params: verifyParams, result: kindBoolean},
 }
 
 // findFunction returns the function of that upper case name which takes n
@@ -79,8 +85,11 @@ func findFunction(name string, n int) *sqlFunction {
 // call evaluates the arguments from left to right, casts them, and runs the
 // function.
 func (ev *evaluation) call(n *sqlNode) value {
-	if n.fn.rest != kindFault {
+	switch {
+	case n.fn.rest != kindFault:
 		return ev.concat(n)
+	case n.fn.id == fnVerify:
+		return ev.verify(n)
 	}
 	var args [3]value
 	for i, to := range n.fn.params {

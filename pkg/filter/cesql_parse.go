@@ -54,6 +54,7 @@ type sqlNode struct {
 	literal value  // sqlLiteral
 	like    *likePattern
 	fn      *sqlFunction
+	keys    Keys // fnVerify
 	args    []sqlNode
 	source  string // the text it was written as, for people
 }
@@ -65,8 +66,8 @@ type sqlNode struct {
 // What the SDK reports only when an event comes is refused here: unknown
 // functions and expressions that are no boolean. So is text its lexer skips
 // with a note on standard error.
-func compileSQL(text string) (*sqlExpr, error) {
-	expr, err := buildSQL(text)
+func compileSQL(text string, keys Keys) (*sqlExpr, error) {
+	expr, err := buildSQL(text, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +78,7 @@ func compileSQL(text string) (*sqlExpr, error) {
 }
 
 // buildSQL takes an expression of any type.
-func buildSQL(text string) (expr *sqlExpr, err error) {
+func buildSQL(text string, keys Keys) (expr *sqlExpr, err error) {
 	// The generated parser has been seen to panic on malformed input; Knative's
 	// webhook guards itself in the same way.
 	defer func() {
@@ -92,7 +93,7 @@ func buildSQL(text string) (expr *sqlExpr, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b := sqlBuilder{text: []rune(text)}
+	b := sqlBuilder{text: []rune(text), keys: keys}
 	root, err := b.build(tree.Expression())
 	if err != nil {
 		return nil, err
@@ -177,6 +178,7 @@ func parseSQL(text string) (*gen.CesqlContext, error) {
 // sqlBuilder turns the parser's tree into sqlNodes.
 type sqlBuilder struct {
 	text  []rune // the parser counts in runes
+	keys  Keys
 	nodes int
 }
 
@@ -224,8 +226,14 @@ func (b *sqlBuilder) build(tree gen.IExpressionContext) (sqlNode, error) {
 	case *gen.FunctionInvocationExpressionContext:
 		args = t.FunctionParameterList().(*gen.FunctionParameterListContext).AllExpression()
 		name := strings.ToUpper(t.FunctionIdentifier().GetText())
-		if n.op, n.fn = sqlCall, findFunction(name, len(args)); n.fn == nil {
+		n.op, n.fn = sqlCall, findFunction(name, len(args))
+		switch {
+		case name == verifyName && b.keys == nil:
+			return n, errNoKeys
+		case n.fn == nil:
 			return n, fmt.Errorf("no function %s with %d arguments", name, len(args))
+		case n.fn.id == fnVerify:
+			n.keys = b.keys
 		}
 	default:
 		return n, fmt.Errorf("expression %q is not supported", n.source)

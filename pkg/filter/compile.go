@@ -16,8 +16,20 @@ import (
 // accident: entries without a dialect, empty values, CESQL that is no boolean
 // or calls a function that does not exist. The error is an *Error and names
 // the first fault, in the order of the spec, map keys sorted.
-func Compile(s Spec) (*Filter, error) {
-	c := compiler{}
+//
+// The function KN_VERIFY_CORRELATION_ID does not exist here: see CompileWith.
+func Compile(s Spec) (*Filter, error) { return CompileWith(s, Options{}) }
+
+// Options are what a filter may need beside its Spec. The zero value works.
+type Options struct {
+	// Keys are those of KN_VERIFY_CORRELATION_ID; the filter asks it for as long
+	// as it lives. nil: a filter that calls the function does not compile.
+	Keys Keys
+}
+
+// CompileWith is Compile with Options.
+func CompileWith(s Spec, o Options) (*Filter, error) {
+	c := compiler{keys: o.Keys}
 	attributes := c.attributes(s.Attributes)
 	filters := node{op: opFilters}
 	c.nodes = 0 // only one of the two lists is in force
@@ -33,6 +45,7 @@ func Compile(s Spec) (*Filter, error) {
 
 // compiler keeps the first error; after it, what is built is thrown away.
 type compiler struct {
+	keys  Keys
 	nodes int
 	sql   bool
 	err   *Error
@@ -158,7 +171,7 @@ func (c *compiler) cesql(expression, path string) node {
 	if c.err != nil {
 		return node{}
 	}
-	expr, err := compileSQL(expression)
+	expr, err := compileSQL(expression, c.keys)
 	if err != nil {
 		c.fail(path, "%v", err)
 		return node{}

@@ -7,7 +7,7 @@
 // cannot be evaluated, never matches everything: the first does not compile,
 // the second does not match. Matching starts no goroutine, takes no lock,
 // writes no log line, and allocates nothing unless a CESQL function builds a
-// new string. An Index answers in time proportional to the number of filters
+// new string or verifies a correlation id. An Index answers in time proportional to the number of filters
 // that match, not to the number there are.
 //
 // It does not promise Knative's results where Knative departs from the

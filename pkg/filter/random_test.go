@@ -205,7 +205,7 @@ func TestGeneratedCESQLIsMostlyValid(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 500 {
 		text := randomChoices(r, 60).boolean(3)
-		if _, err := compileSQL(text); err != nil {
+		if _, err := compileSQL(text, nil); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
 	}

@@ -130,7 +130,7 @@ func TestFilterThatDoesNotCompileSaysWhereAndWhy(t *testing.T) {
 		{"string expression", sql("'abc'"), `filters[0].cesql: expression is of type String, want a Boolean`},
 		{"context attribute", sql("type"), `filters[0].cesql: expression is of type String, want a Boolean`},
 		{"string function", sql("UPPER(type)"), `filters[0].cesql: expression is of type String, want a Boolean`},
-		{"unknown function", sql("KN_VERIFY_CORRELATION_ID(correlationid, 'a')"), `filters[0].cesql: no function KN_VERIFY_CORRELATION_ID with 2 arguments`},
+		{"unknown function", sql("KN_VERIFY_CORRELATION_ID(correlationid, 'a')"), `filters[0].cesql: no function KN_VERIFY_CORRELATION_ID here: it needs the keys of Knative's RequestReply, which the dispatchers of a cluster have: apply this Trigger to a cluster, or remove the clause`},
 		{"wrong number of arguments", sql("LENGTH() = 1"), `filters[0].cesql: no function LENGTH with 0 arguments`},
 		{"large integer", sql("a = 2147483648"), `filters[0].cesql: integer 2147483648 does not fit 32 bits`},
 		{"unfinished string", sql("type = 'a"), `filters[0].cesql: syntax error at character 8: string does not end`},

@@ -47,7 +47,7 @@ func TestCESQLPassesItsConformanceTests(t *testing.T) {
 }
 
 func (c *tckCase) run(t *testing.T) {
-	expr, err := buildSQL(c.Expression)
+	expr, err := buildSQL(c.Expression, nil)
 	if err != nil {
 		unknown := strings.HasPrefix(err.Error(), "no function")
 		if c.Error != "parse" && !(c.Error == "missingFunction" && unknown) {

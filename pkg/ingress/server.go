@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,6 +33,11 @@ type ServerOptions struct {
 	IdleTimeout   time.Duration // between two requests of one connection
 	DrainTimeout  time.Duration // for the requests in flight when the server stops
 
+	// LameDuck is how long a stop goes on taking events first, while whoever
+	// spreads requests learns that this server goes: each answer ends its
+	// connection, so that senders find another. 0 is not at all.
+	LameDuck time.Duration
+
 	MaxHeader         int // bytes of a request's line and headers: 431
 	MaxConns          int // open connections in all: 503
 	MaxConnsPerClient int // open connections of one IPv4 address or IPv6 /64: 429; the default is half of MaxConns
@@ -42,6 +48,8 @@ type Server struct {
 	http  *http.Server
 	conns connLimits
 	drain time.Duration
+	lame  time.Duration
+	going atomic.Bool // answers end their connections
 }
 
 // NewServer returns a server for h. It starts nothing.
@@ -55,7 +63,8 @@ func NewServer(h *Handler, o ServerOptions) *Server {
 	total := orDefault(o.MaxConns, DefaultMaxConns)
 	// net/http reads 4 KiB more than it is told before it refuses.
 	const slack = 4 << 10
-	return &Server{
+	s := &Server{
+		lame:  o.LameDuck,
 		drain: orDefault(o.DrainTimeout, DefaultDrainTimeout),
 		conns: connLimits{
 			total:     total,
@@ -64,7 +73,6 @@ func NewServer(h *Handler, o ServerOptions) *Server {
 			clients:   make(map[client]int),
 		},
 		http: &http.Server{
-			Handler:           h,
 			ReadHeaderTimeout: orDefault(o.HeaderTimeout, DefaultHeaderTimeout),
 			ReadTimeout:       h.bodies.timeout,
 			IdleTimeout:       orDefault(o.IdleTimeout, DefaultIdleTimeout),
@@ -75,11 +83,18 @@ func NewServer(h *Handler, o ServerOptions) *Server {
 			DisableGeneralOptionsHandler: true,
 		},
 	}
+	s.http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.going.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
+	return s
 }
 
-// Run serves on ln until ctx ends and then drains: no new connection is
-// taken, answers close theirs, and requests in flight have DrainTimeout to be
-// stored and answered. It returns nil after a stop that ctx asked for, even
+// Run serves on ln until ctx ends and for LameDuck longer, and then drains: no
+// new connection is taken, answers close theirs, and requests in flight have
+// DrainTimeout to be stored and answered. It returns nil after a stop that ctx asked for, even
 // where requests had to be cut off (their senders do not get a 202), and an
 // error where serving ended by itself. It closes ln. Run may be called once.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
@@ -92,6 +107,16 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 		_ = s.http.Close()
 		return fmt.Errorf("serve ingress on %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
+	}
+	if s.lame > 0 {
+		s.going.Store(true)
+		until := time.NewTimer(s.lame)
+		defer until.Stop()
+		select {
+		case err := <-served:
+			return fmt.Errorf("serve ingress on %s: %w", ln.Addr(), err)
+		case <-until.C:
+		}
 	}
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
 	defer cancel()

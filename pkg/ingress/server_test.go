@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/channel/memory"
@@ -133,5 +134,32 @@ func TestEventsReachTheMemoryChannel(t *testing.T) {
 	}
 	if len(records) != accepted {
 		t.Errorf("%d accepted, %d in the channel", accepted, len(records))
+	}
+}
+
+// While it goes, a server takes events as before; each answer sends its sender
+// elsewhere.
+func TestALameDuckTakesEventsAndEndsConnections(t *testing.T) {
+	var s stored
+	d := open(t, ingress.Options{Routes: only(&s)}, ingress.ServerOptions{LameDuck: time.Second})
+	if before := send(t, "POST", d.url, nil, binary()...); before.StatusCode != 202 || before.Close {
+		t.Fatalf("before: %d, close %v", before.StatusCode, before.Close)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- d.stop() }()
+	for {
+		answer := send(t, "POST", d.url, nil, binary()...) // fails the test if the server is gone before it says so
+		if answer.StatusCode != 202 {
+			t.Fatalf("going: %d %s", answer.StatusCode, answer.text)
+		}
+		if answer.Close {
+			break
+		}
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if _, err := net.Dial("tcp", d.addr); err == nil {
+		t.Error("it is still there")
 	}
 }

@@ -24,6 +24,7 @@ type LaneState struct {
 	InFlight        int           // attempts under way
 	Waiting         int           // failed and waiting for their next attempt
 	DeadLetters     uint64        // kept by the broker
+	Window          int           // of a lane that is paced; 0 for another
 }
 
 // ChannelState is what one broker keeps.
@@ -45,9 +46,9 @@ func (m *Metrics) Watch(src Source) {
 type gauges struct {
 	src Source
 
-	backlog, oldest, inFlight, waiting, dead *prometheus.Desc
-	message                                  *prometheus.Desc
-	bytes, deadBytes, maxBytes               *prometheus.Desc
+	backlog, oldest, inFlight, waiting, dead, window *prometheus.Desc
+	message                                          *prometheus.Desc
+	bytes, deadBytes, maxBytes                       *prometheus.Desc
 }
 
 func newGauges(src Source) *gauges {
@@ -63,6 +64,7 @@ func newGauges(src Source) *gauges {
 		inFlight:  desc("penstock_trigger_in_flight", "Attempts under way.", lane),
 		waiting:   desc("penstock_trigger_waiting_retries", "Events that wait for their next attempt.", lane),
 		dead:      desc("penstock_dead_letters", "Dead letters kept by the broker.", lane),
+		window:    desc("penstock_trigger_window", "Attempts that may be under way at once now, of triggers whose subscriber scales from zero.", lane),
 		message:   desc("penstock_message_backlog", "Pending deliveries of this process, all triggers together: for autoscalers.", nil),
 		bytes:     desc("penstock_channel_bytes", "Bytes a broker keeps, all kinds of records.", broker),
 		deadBytes: desc("penstock_channel_dead_letter_bytes", "Bytes of dead letters a broker keeps.", broker),
@@ -72,7 +74,7 @@ func newGauges(src Source) *gauges {
 
 // Describe is prometheus.Collector's.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.backlog, g.oldest, g.inFlight, g.waiting, g.dead, g.message, g.bytes, g.deadBytes, g.maxBytes} {
+	for _, d := range []*prometheus.Desc{g.backlog, g.oldest, g.inFlight, g.waiting, g.dead, g.window, g.message, g.bytes, g.deadBytes, g.maxBytes} {
 		ch <- d
 	}
 }
@@ -91,6 +93,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		sum.InFlight += s.InFlight
 		sum.Waiting += s.Waiting
 		sum.DeadLetters += s.DeadLetters
+		sum.Window += s.Window
 		lanes[key] = sum
 		total += s.Backlog
 	}
@@ -103,6 +106,9 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		gauge(g.inFlight, float64(s.InFlight), key.broker, key.trigger)
 		gauge(g.waiting, float64(s.Waiting), key.broker, key.trigger)
 		gauge(g.dead, float64(s.DeadLetters), key.broker, key.trigger)
+		if s.Window > 0 {
+			gauge(g.window, float64(s.Window), key.broker, key.trigger)
+		}
 	}
 	gauge(g.message, float64(total))
 

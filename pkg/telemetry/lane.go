@@ -12,8 +12,8 @@ import (
 // Outcome is what became of a delivery.
 type Outcome uint8
 
-// Failed is an attempt that failed, to be tried again or not; the others are
-// final states of an event for a trigger.
+// Failed is an attempt that failed, to be tried again or not, and Spared one
+// that is not counted; the others are final states of an event for a trigger.
 const (
 	Delivered Outcome = iota
 	Failed
@@ -21,10 +21,11 @@ const (
 	Cancelled
 	Expired
 	Lost     // its stored bytes were damaged
+	Spared   // an attempt that a subscriber which scales from zero refused: not counted as one
 	outcomes // their number
 )
 
-var outcomeLabels = [outcomes]string{"delivered", "failed", "dead", "cancelled", "expired", "lost"}
+var outcomeLabels = [outcomes]string{"delivered", "failed", "dead", "cancelled", "expired", "lost", "spared"}
 
 // String is the outcome's label.
 func (o Outcome) String() string { return outcomeLabels[o] }

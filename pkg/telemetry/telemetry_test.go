@@ -219,7 +219,7 @@ func TestGaugesSayWhatIsNowAndAddUpLanesOfOneName(t *testing.T) {
 		lanes: []telemetry.LaneState{
 			{Broker: "shop/orders", Trigger: "shop/billing", Backlog: 5, OldestPending: 90 * time.Second, InFlight: 2, Waiting: 3, DeadLetters: 1},
 			{Broker: "shop/orders", Trigger: "shop/billing", Backlog: 1, OldestPending: time.Second, InFlight: 1},
-			{Broker: "shop/orders", Trigger: "shop/audit", Backlog: 7},
+			{Broker: "shop/orders", Trigger: "shop/audit", Backlog: 7, Window: 8},
 		},
 		channels: []telemetry.ChannelState{{Broker: "shop/orders", Bytes: 1000, DeadBytes: 10, MaxBytes: 5000}},
 	})
@@ -229,6 +229,7 @@ func TestGaugesSayWhatIsNowAndAddUpLanesOfOneName(t *testing.T) {
 		`penstock_trigger_in_flight{broker="shop/orders",trigger="shop/billing"} 3`,
 		`penstock_trigger_waiting_retries{broker="shop/orders",trigger="shop/billing"} 3`,
 		`penstock_dead_letters{broker="shop/orders",trigger="shop/billing"} 1`,
+		`penstock_trigger_window{broker="shop/orders",trigger="shop/audit"} 8`,
 		`penstock_trigger_backlog{broker="shop/orders",trigger="shop/audit"} 7`,
 		`penstock_message_backlog 13`,
 		`penstock_channel_bytes{broker="shop/orders"} 1000`,

@@ -72,6 +72,12 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 		return sinkCommand(ctx, args)
 	case "floor":
 		return floorCommand(ctx, args)
+	case "split":
+		return splitCommand(ctx, args)
+	case "split-ingress":
+		return splitIngressCommand(ctx, args)
+	case "split-dispatcher":
+		return splitDispatcherCommand(ctx, args)
 	}
 	return fmt.Errorf("%w: unknown command %q: want run, backlog, load, sink or floor", errUsage, name)
 }

@@ -24,6 +24,7 @@ func comparisons() []comparison {
 	return []comparison{
 		{sysDisk, sysNetHTTP, aimDisk, "aim"},
 		{sysMany, sysDisk, aimMany, "aim"},
+		{sysSplit, sysDisk, aimSplit, "aim"},
 		{sysSpread, sysDisk, 0, ""},
 		{sysMemory, sysNetHTTP, 0, ""},
 		{sysDisk, sysNginx, 0, ""},

@@ -17,8 +17,9 @@ const (
 	// the machine was too busy with something else to compare anything.
 	floorLimit = 2.4
 
-	aimDisk = 1.5
-	aimMany = 1.15
+	aimDisk  = 1.5
+	aimMany  = 1.15
+	aimSplit = 1.6
 )
 
 // settings of a run.

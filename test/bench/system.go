@@ -29,6 +29,7 @@ const (
 	sysDisk     = "penstock, disk, 1 trigger"
 	sysMany     = "penstock, disk, 1 of 10,000 triggers"
 	sysSpread   = "penstock, disk, each of 10,000 triggers in turn"
+	sysSplit    = "penstock, disk, ingress and dispatcher apart"
 )
 
 // manyTriggers is what 10,000 triggers are. The one that matches stands in the middle.
@@ -61,6 +62,7 @@ func systems(nginx string, quick bool) []system {
 		system{name: sysNetHTTP, start: startFloor("nethttp", pathOne)},
 		system{name: sysMemory, start: startPenstock([]trigger{matching(0)}, "--memory")},
 		system{name: sysDisk, start: startPenstock([]trigger{matching(0)})},
+		system{name: sysSplit, start: startSplit},
 		system{name: sysMany, start: startPenstock(oneOf(manyTriggers)), firstType: manyTriggers / 2},
 	)
 	if !quick {

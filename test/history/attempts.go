@@ -23,18 +23,16 @@ func (j *judge) attempts(s *sent, t *trigger, p *pair, copies int) {
 	j.found.checked("I7", len(p.attempts))
 	last := &p.attempts[len(p.attempts)-1]
 	agreed := t.bounds(p.attempts[0].at, last.at).mostRetry + 1
-	counted, taken, surely := 0, 0, 0
+	taken, surely := 0, 0
 	var settled *attempt // the last that surely settled the event
 	for i := range p.attempts {
 		a := &p.attempts[i]
 		if i > 0 && copies == 1 {
 			j.again(s, t, settled, a, &p.attempts[i-1] == settled)
-			j.gap(s, t, &p.attempts[i-1], a, counted)
+			j.gap(s, t, &p.attempts[i-1], a, j.surelyCounted(t, p.attempts[:i]))
 		}
 		end := j.endOf(a.at, j.latest(t, a))
-		if end == nil {
-			counted++
-		} else if end.kind == Stop || j.latest(t, a) >= end.at-j.rules.lag() {
+		if end != nil && (end.kind == Stop || j.latest(t, a) >= end.at-j.rules.lag()) {
 			j.risks[end]++
 		}
 		if a.ended == forever {
@@ -51,6 +49,7 @@ func (j *judge) attempts(s *sent, t *trigger, p *pair, copies int) {
 			settled = a
 		}
 	}
+	counted := j.surelyCounted(t, p.attempts)
 	j.figures.AttemptsMax = max(j.figures.AttemptsMax, counted)
 	j.figures.Duplicates += max(0, taken-1)
 	if counted > agreed*copies {
@@ -117,7 +116,11 @@ func (j *judge) gap(s *sent, t *trigger, before, a *attempt, made int) {
 		}
 		precision = time.Millisecond
 	}
-	if least := b.leastWait(max(made, 1), answer); a.at-failed < least-precision {
+	least := b.leastWait(max(made, 1), answer)
+	if j.maySpare(t, before) {
+		least = min(least, b.leastSparedWait(answer))
+	}
+	if a.at-failed < least-precision {
 		j.found.breach("I7", a.line, s.id, t, "tried again after %v, agreed are at least %v", a.at-failed, least)
 	}
 }
@@ -167,31 +170,26 @@ func (j *judge) exhausted(t *trigger, p *pair) bool {
 	if p == nil || len(p.attempts) == 0 {
 		return false
 	}
-	counted := 0
 	for i := range p.attempts {
 		a := &p.attempts[i]
-		if j.endOf(a.at, j.latest(t, a)) == nil {
-			counted++
-			if a.ended != forever && j.surelyHeard(t, a) && !retriable(a.answer.Code) {
-				return true
-			}
+		if j.endOf(a.at, j.latest(t, a)) == nil && a.ended != forever && j.surelyHeard(t, a) && !retriable(a.answer.Code) {
+			return true
 		}
 	}
-	return counted > t.bounds(p.attempts[0].at, j.now).mostRetry
+	return j.surelyCounted(t, p.attempts) > t.bounds(p.attempts[0].at, j.now).mostRetry
 }
 
 // death judges what a dead letter says and when it came.
 func (j *judge) death(s *sent, t *trigger, p *pair, copies int) {
 	j.found.checked("I7", 1)
 	d := p.dead
-	counted, surely := 0, false
+	counted, surely := j.surelyCounted(t, p.attempts), false
 	for i := range p.attempts {
 		a := &p.attempts[i]
 		if a.line > d.line {
 			j.found.breach("I7", a.line, s.id, t, "tried again after it was dead")
 		}
 		if j.endOf(a.at, j.latest(t, a)) == nil {
-			counted++
 			surely = surely || a.ended != forever && good(a.answer) && j.surelyHeard(t, a)
 		}
 	}

@@ -105,6 +105,10 @@ type Trigger struct {
 	Name   string         `json:"name"` // namespace/name
 	Filter filter.Spec    `json:"filter"`
 	Policy deliver.Policy `json:"policy"` // as data: the checker computes waits itself
+
+	// ScalesFromZero is config.Trigger's: what the subscriber refuses need not
+	// count as an attempt.
+	ScalesFromZero bool `json:"scalesFromZero,omitempty"`
 }
 
 // Answer is what a sender or the broker was answered.

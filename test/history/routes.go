@@ -25,6 +25,7 @@ type setting struct {
 	from, to time.Duration // it may have been in force from the routes line to the next one's routed line
 	filter   *filter.Filter
 	policy   deliver.Policy
+	scales   bool // the subscriber scales from zero
 }
 
 // broker is the changes of one Broker's Trigger set, in order.
@@ -93,7 +94,7 @@ func (f *facts) addRoutes(l *Line) error {
 			return fmt.Errorf("trigger %s: %w", conf.Name, err)
 		}
 		c.filters[t] = compiled
-		t.settings = append(t.settings, setting{from: f.now, to: forever, filter: compiled, policy: conf.Policy})
+		t.settings = append(t.settings, setting{from: f.now, to: forever, filter: compiled, policy: conf.Policy, scales: conf.ScalesFromZero})
 	}
 	if len(c.filters) != len(l.Triggers) {
 		return errors.New("a trigger is named twice")

@@ -27,24 +27,47 @@ var layer = map[string]int{
 	"pkg/channel": 1,
 	"pkg/filter":  1,
 	"pkg/deliver": 1,
+	"pkg/auth":    1,
 
 	"pkg/config":              2,
 	"pkg/channel/memory":      2,
 	"pkg/channel/disk":        2,
+	"pkg/channel/remote":      2,
+	"pkg/channel/owned":       2,
 	"pkg/channel/channeltest": 2,
+	"pkg/loaded":              2,
+	"pkg/auth/tokenreview":    2,
 
 	"pkg/config/file": 3,
+	"pkg/config/kube": 3,
 	"pkg/ingress":     3,
 	"pkg/dispatch":    3,
 	"pkg/api":         3,
 
+	"pkg/controller":           4,
+	"pkg/controller/broker":    4,
+	"pkg/controller/trigger":   4,
+	"pkg/controller/eventtype": 4,
+	"pkg/controller/pods":      4,
+
 	"pkg/api/v1":         0,
 	"pkg/backup":         4,
 	"pkg/client":         4,
-	"pkg/app/standalone": 5,
-	"pkg/app/cli":        5,
+	"pkg/app/process":    4,
+	"pkg/app/engine":     5,
+	"pkg/app/cluster":    5,
+	"pkg/app/controller": 6,
+	"pkg/app/dispatcher": 6,
+	"pkg/app/ingress":    6,
+	"pkg/app/standalone": 6,
+	"pkg/app/cli":        6,
+	"pkg/app/backupjob":  6,
 
-	"cmd/penstock": 6,
+	"cmd/backup-message-queue": 7,
+	"cmd/controller":           7,
+	"cmd/dispatcher":           7,
+	"cmd/ingress":              7,
+	"cmd/penstock":             7,
 }
 
 // owners are the only packages whose shipped code may import a dependency
@@ -52,17 +75,22 @@ var layer = map[string]int{
 var owners = map[string][]string{
 	"github.com/cloudevents/sdk-go/v2":     {"pkg/event"},
 	"github.com/cloudevents/sdk-go/sql":    {"pkg/filter"},
-	"github.com/prometheus/client_golang":  {"pkg/telemetry", "pkg/app/standalone"},
+	"github.com/prometheus/client_golang":  {"pkg/telemetry", "pkg/app/process", "pkg/app/engine"},
 	"github.com/antlr":                     {"pkg/filter"},
 	"github.com/fsnotify/fsnotify":         {"pkg/config/file"},
 	"go.yaml.in/yaml":                      {"pkg/config", "pkg/config/file"},
-	"github.com/spf13/cobra":               {"pkg/app/cli", "pkg/app/standalone", "cmd/penstock"},
-	"github.com/kelseyhightower/envconfig": {"pkg/app/standalone", "pkg/app/cli"},
+	"github.com/spf13/cobra":               {"pkg/app/cli", "pkg/app/process", "pkg/app/standalone", "pkg/app/ingress", "pkg/app/dispatcher", "pkg/app/backupjob", "cmd/penstock"},
+	"github.com/kelseyhightower/envconfig": {"pkg/app/standalone", "pkg/app/ingress", "pkg/app/controller", "pkg/app/dispatcher", "pkg/app/backupjob", "pkg/app/cli"},
 	"github.com/RoaringBitmap/roaring":     {"pkg/channel", "pkg/channel/memory", "pkg/channel/disk", "pkg/channel/channeltest", "pkg/dispatch"},
 	"golang.org/x/sys":                     {"pkg/channel/disk"},
-	"knative.dev":                          {},
-	"k8s.io":                               {},
+	"knative.dev":                          append(controllers, "pkg/config/kube", "pkg/app/cluster", "cmd/controller"),
+	"k8s.io":                               append(controllers, "pkg/config/kube", "pkg/auth/tokenreview", "pkg/app/cluster"),
 	"sigs.k8s.io":                          {},
+}
+
+// controllers are the packages of the Kubernetes controller.
+var controllers = []string{
+	"pkg/controller", "pkg/controller/broker", "pkg/controller/trigger", "pkg/controller/eventtype", "pkg/controller/pods", "pkg/app/controller",
 }
 
 type pkg struct {

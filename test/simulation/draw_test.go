@@ -127,6 +127,7 @@ func (d *drawer) trigger(at time.Duration) {
 	if rng.IntN(4) == 0 {
 		spec.sink = "graves"
 	}
+	spec.knative = rng.IntN(3) == 0
 	d.script.add(at, func(w *world) {
 		w.subscribe(name)
 		w.trigger(broker, name, f, spec)

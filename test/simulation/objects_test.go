@@ -20,7 +20,10 @@ func (w *world) compile() (*config.Snapshot, int) {
 }
 
 func (w *world) compiled() *config.Snapshot {
-	return config.Compile(w.objects, config.Options{Removed: slices.Clone(w.removed)})
+	return config.Compile(w.objects, config.Options{
+		Removed: slices.Clone(w.removed),
+		Resolve: func(r config.Reference) (string, error) { return "http://" + r.Name, nil },
+	})
 }
 
 // born tells the history that a life begins, unless it is over already.
@@ -62,9 +65,11 @@ func (w *world) change(edit func() (broker string)) {
 			w.t.Errorf("trigger %s: %s", t.FullName(), t.Message)
 		}
 		if !t.Held { // one that is held has none of its own
-			w.policies[t.UID] = t.Policy
+			w.policies[t.UID], w.scales[t.UID] = t.Policy, t.ScalesFromZero
 		}
-		triggers = append(triggers, history.Trigger{Name: t.FullName(), Filter: t.FilterSpec, Policy: w.policies[t.UID]})
+		triggers = append(triggers, history.Trigger{
+			Name: t.FullName(), Filter: t.FilterSpec, Policy: w.policies[t.UID], ScalesFromZero: w.scales[t.UID],
+		})
 	}
 	w.routed = append(w.routed, w.rec.Routes("default/"+name, triggers))
 	if w.life != nil {
@@ -96,6 +101,7 @@ type delivery struct {
 	backoffMax    string // annotation
 	concurrency   int    // annotation
 	sink          string // host of the dead letter sink
+	knative       bool   // the subscriber is a Knative Service
 }
 
 // trigger declares a Trigger with a subscriber of its name.
@@ -115,6 +121,9 @@ func (w *world) trigger(broker, name string, f filter.Spec, d delivery) {
 	o := &config.Object{
 		Kind: config.KindTrigger, Namespace: "default", Name: name, UID: channel.UID("t-" + name), Annotations: map[string]string{},
 		Trigger: &config.TriggerSpec{Broker: broker, Filter: f, Subscriber: &config.Destination{URI: "http://" + name}, Delivery: spec},
+	}
+	if d.knative {
+		o.Trigger.Subscriber = &config.Destination{Ref: &config.Reference{APIVersion: "serving.knative.dev/v1", Kind: "Service", Name: name}}
 	}
 	if d.backoffMax != "" {
 		o.Annotations["penstock.dev/backoff-max"] = d.backoffMax

@@ -54,6 +54,7 @@ type world struct {
 	objects  []*config.Object
 	removed  []config.Removed
 	policies map[channel.UID]deliver.Policy
+	scales   map[channel.UID]bool
 	routed   []func() // the changes of trigger sets that are not in force yet
 	fs       *memfs.FS
 	life     *process // nil while there is none
@@ -81,7 +82,7 @@ func inWorld(t *testing.T, seed uint64, m mutant, story func(w *world)) (verdict
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			t: t, rng: rand.New(rand.NewPCG(seed, 1)), events: rand.New(rand.NewPCG(seed, 2)), net: memhttp.New(), start: time.Now(), mutant: m,
-			volume: 4 << 20, drain: 5 * time.Second, subscribers: map[string]*subscriber{}, policies: map[channel.UID]deliver.Policy{},
+			volume: 4 << 20, drain: 5 * time.Second, subscribers: map[string]*subscriber{}, policies: map[channel.UID]deliver.Policy{}, scales: map[channel.UID]bool{},
 			senders: map[string]*history.Sender{},
 		}
 		w.rec = history.NewRecorder(&w.written, history.Rules{}, nil)

@@ -77,8 +77,18 @@ type Trigger struct {
 	Waiting              int     `json:"waiting"`              // events that wait for their next attempt
 	Delivered            uint64  `json:"delivered"`
 	Failed               uint64  `json:"failed"` // attempts, not events
+	Spared               uint64  `json:"spared"` // attempts that a Knative Service refused and that were not counted
 	Dead                 uint64  `json:"dead"`   // dead letters kept now
 	Cancelled            uint64  `json:"cancelled"`
+
+	// Window is how many attempts may be under way at once now. It follows what
+	// a Knative Service takes, and is the concurrency for any other subscriber.
+	Window int `json:"window"`
+
+	// ColdSince is when a Knative Service began to refuse, and SparedUntil until
+	// when that costs no attempt; absent while it takes events.
+	ColdSince   *time.Time `json:"coldSince,omitempty"`
+	SparedUntil *time.Time `json:"sparedUntil,omitempty"`
 }
 
 // FullName is namespace/name.

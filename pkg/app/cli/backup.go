@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -91,9 +90,12 @@ func runBackup(cmd *cobra.Command, o backupOptions, target, format string) error
 	defer source.Close()
 	var m *backup.Manifest
 	if target == standardStream {
-		m, err = copyArchive(cmd.OutOrStdout(), source)
+		m, err = backup.Copy(cmd.OutOrStdout(), source)
 	} else {
-		m, err = saveArchive(target, o.force, source)
+		m, err = backup.Save(target, o.force, source)
+		if errors.Is(err, fs.ErrExist) {
+			err = mayWrite(target, false) // it came meanwhile; this says what to do
+		}
 	}
 	source.done()
 	if err != nil {
@@ -198,46 +200,4 @@ func (s *stoppedArchive) Close() error {
 	err := s.PipeReader.Close()
 	<-s.ended
 	return err
-}
-
-// copyArchive passes an archive on and verifies it on its way.
-func copyArchive(w io.Writer, r io.Reader) (*backup.Manifest, error) {
-	return backup.Verify(io.TeeReader(r, w))
-}
-
-// saveArchive writes an archive to a file, which gets its name when all of it
-// is verified and on the medium.
-func saveArchive(target string, force bool, r io.Reader) (_ *backup.Manifest, err error) {
-	temp := target + ".tmp"
-	// What an earlier backup left behind, which was killed.
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(temp)
-		}
-	}()
-	m, err := copyArchive(f, r)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, err
-	}
-	if err := mayWrite(target, force); err != nil { // it may have come meanwhile
-		return nil, err
-	}
-	if err := os.Rename(temp, target); err != nil {
-		return nil, err
-	}
-	folder, err := os.Open(filepath.Dir(target))
-	if err != nil {
-		return nil, err
-	}
-	return m, errors.Join(folder.Sync(), folder.Close())
 }

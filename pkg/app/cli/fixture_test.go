@@ -123,7 +123,7 @@ func openShop(t *testing.T) *shop {
 		trigger("broken", filter.Spec{Filters: []filter.Dialect{{CESQL: "type ="}}}, "http://localhost:3000/broken"),
 	}, config.Options{DefaultChannel: config.ChannelMemory})
 	s.lanes.Store(&[]api.Lane{
-		{Trigger: "uid-orders", Backlog: 12, Oldest: noon().Add(-5*time.Minute - 3*time.Second), InFlight: 4, Waiting: 2, Delivered: 1234, Failed: 9},
+		{Trigger: "uid-orders", Backlog: 12, Oldest: noon().Add(-5*time.Minute - 3*time.Second), InFlight: 4, Waiting: 2, Delivered: 1234, Failed: 9, Window: 64},
 		{Trigger: "uid-europe", Delivered: 7},
 	})
 	log, ok := s.Log("uid-default")

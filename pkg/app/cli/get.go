@@ -155,7 +155,7 @@ started, DEAD are the dead letters kept now. REASON says why one is not ready;
 func triggerTable(items []v1.Trigger, wide bool) table {
 	t := table{header: []string{"NAME", "BROKER", "READY", "BACKLOG", "OLDEST", "INFLIGHT", "DELIVERED", "DEAD", "REASON"}}
 	if wide {
-		t.header = append(t.header, "WAITING", "FAILED", "CANCELLED", "SUBSCRIBER", "MESSAGE")
+		t.header = append(t.header, "WAITING", "FAILED", "CANCELLED", "WINDOW", "COLD", "SUBSCRIBER", "MESSAGE")
 	}
 	for _, tr := range items {
 		oldest := text("-")
@@ -167,7 +167,11 @@ func triggerTable(items []v1.Trigger, wide bool) table {
 			number(tr.InFlight), number(tr.Delivered), alarm(tr.Dead), text(tr.Reason),
 		}
 		if wide {
-			row = append(row, number(tr.Waiting), number(tr.Failed), number(tr.Cancelled), text(tr.Subscriber), text(tr.Message))
+			cold := text("-")
+			if tr.SparedUntil != nil {
+				cold = text("spared until " + tr.SparedUntil.Local().Format(time.TimeOnly))
+			}
+			row = append(row, number(tr.Waiting), number(tr.Failed), number(tr.Cancelled), number(tr.Window), cold, text(tr.Subscriber), text(tr.Message))
 		}
 		t.add(row...)
 	}

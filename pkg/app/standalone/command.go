@@ -1,6 +1,10 @@
 package standalone
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/penstock-events/penstock/pkg/app/process"
+)
 
 // Command is `penstock serve`. It stops in order when the command's context
 // ends, which is where main puts the signals.
@@ -31,7 +35,7 @@ exit code 0. A second signal stops it at once.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if envErr != nil {
-				return &usageError{envErr}
+				return &process.UsageError{Err: envErr}
 			}
 			return Run(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -39,11 +43,3 @@ exit code 0. A second signal stops it at once.`,
 	o.bind(cmd.Flags())
 	return cmd
 }
-
-// usageError says that serve was started with a flag or an environment
-// variable that has no such value: exit code 2, as for an unknown flag.
-type usageError struct{ error }
-
-func (*usageError) ExitCode() int { return 2 }
-
-func (u *usageError) Unwrap() error { return u.error }

@@ -7,44 +7,23 @@ import (
 	"net"
 	"strings"
 
-	"github.com/penstock-events/penstock/pkg/ingress"
+	"github.com/penstock-events/penstock/pkg/app/process"
 )
 
 // listeners are the addresses of this process. They are opened first: a port
 // in use is a mistake to hear of before anything is touched.
 type listeners struct{ ingress, api, metrics net.Listener }
 
-func listen(ctx context.Context, o Options) (*listeners, error) {
-	l := &listeners{}
-	for _, want := range []struct {
-		to            *net.Listener
-		address, flag string
-	}{
-		{&l.ingress, o.Listen, "--listen"},
-		{&l.api, o.APIListen, "--api-listen"},
-		{&l.metrics, o.MetricsListen, "--metrics-listen"},
-	} {
-		ln, err := ingress.Listen(ctx, want.address, want.flag)
-		if err != nil {
-			l.close()
-			return nil, err
-		}
-		*want.to = ln
-	}
-	return l, nil
-}
-
-// close closes what no server has closed.
-func (l *listeners) close() {
-	for _, ln := range []net.Listener{l.ingress, l.api, l.metrics} {
-		if ln != nil {
-			_ = ln.Close()
-		}
-	}
+func listen(ctx context.Context, o Options) (l listeners, closeAll func(), err error) {
+	closeAll, err = process.Listen(ctx,
+		process.Port{To: &l.ingress, Address: o.Listen, Flag: "--listen"},
+		process.Port{To: &l.api, Address: o.APIListen, Flag: "--api-listen"},
+		process.Port{To: &l.metrics, Address: o.MetricsListen, Flag: "--metrics-listen"})
+	return l, closeAll, err
 }
 
 // banner tells a person what is where and how to begin.
-func banner(w io.Writer, o Options, l *listeners) {
+func banner(w io.Writer, o Options, l listeners) {
 	storage := o.Data + " (an event is on disk before its 202)"
 	if o.Memory {
 		storage = "memory (a restart forgets all events)"

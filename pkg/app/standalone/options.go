@@ -12,18 +12,18 @@ import (
 // Options are the flags of `penstock serve`. Each has an environment variable
 // of the same meaning, prefix PENSTOCK_; a flag that is given wins.
 type Options struct {
-	Files         []string      `envconfig:"FILES"`
-	Data          string        `envconfig:"DATA" default:"./.penstock"`
-	Memory        bool          `envconfig:"MEMORY"`
-	Listen        string        `envconfig:"LISTEN" default:":8080"`
-	APIListen     string        `envconfig:"API_LISTEN" default:"127.0.0.1:8088"`
-	APIHosts      []string      `envconfig:"API_HOSTS"`
-	MetricsListen string        `envconfig:"METRICS_LISTEN" default:":9090"`
-	Resolve       []string      `envconfig:"RESOLVE"`
-	DrainTimeout  time.Duration `envconfig:"DRAIN_TIMEOUT" default:"20s"`
-	ScrubRate     string        `envconfig:"SCRUB_RATE" default:"20Mi"`
-	LogFormat     string        `envconfig:"LOG_FORMAT" default:"text"`
-	LogLevel      string        `envconfig:"LOG_LEVEL" default:"info"`
+	Files         []string      `split_words:"true"`
+	Data          string        `split_words:"true" default:"./.penstock"`
+	Memory        bool          `split_words:"true"`
+	Listen        string        `split_words:"true" default:":8080"`
+	APIListen     string        `split_words:"true" default:"127.0.0.1:8088"`
+	APIHosts      []string      `split_words:"true"`
+	MetricsListen string        `split_words:"true" default:":9090"`
+	Resolve       []string      `split_words:"true"`
+	DrainTimeout  time.Duration `split_words:"true" default:"20s"`
+	ScrubRate     string        `split_words:"true" default:"20Mi"`
+	LogFormat     string        `split_words:"true" default:"text"`
+	LogLevel      string        `split_words:"true" default:"info"`
 }
 
 // fromEnvironment is what the environment says, or the defaults.

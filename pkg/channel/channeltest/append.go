@@ -74,7 +74,7 @@ func keyedEventsShareAShard(w *world) {
 		if want, ok := home[key]; ok && id.Shard != want {
 			w.t.Fatalf("key %s was at home in shard %d and is now in %d", key, want, id.Shard)
 		}
-		if want := channel.Home(key, b.Shards()); id.Shard != want {
+		if want := w.suite.home(b, key); id.Shard != want {
 			w.t.Fatalf("key %s is in shard %d, its home is %d", key, id.Shard, want)
 		}
 		if id.Position <= last[key] {

@@ -36,6 +36,10 @@ func FullIs(reason error) Option { return func(s *suite) { s.full = reason } }
 // "has not answered yet" is looked at once instead of proved.
 func RealTime() Option { return func(s *suite) { s.realTime = true } }
 
+// NumbersFrom says that the log numbers its shards from first where those
+// behind it begin at 0, and that it is these which bid for keys.
+func NumbersFrom(first channel.ShardID) Option { return func(s *suite) { s.first = first } }
+
 // Run plays the whole contract. open returns an empty log whose Run nobody has
 // called; the suite calls and ends it. Small units of storage (segments of
 // 256 KiB or less) let removal show: the suite expects a settled event to be
@@ -111,6 +115,7 @@ type reopener = func(t *testing.T, crash bool) channel.Log
 
 type suite struct {
 	full     error
+	first    channel.ShardID
 	realTime bool
 }
 
@@ -130,6 +135,15 @@ func (s *suite) play(t *testing.T, name string, f func(t *testing.T)) {
 			synctest.Test(t, f)
 		}
 	})
+}
+
+// home is the shard that a key belongs to.
+func (s *suite) home(b channel.BrokerLog, key string) channel.ShardID {
+	shards := slices.Clone(b.Shards())
+	for i := range shards {
+		shards[i] -= s.first
+	}
+	return channel.Home(key, shards) + s.first
 }
 
 type story struct {

@@ -130,16 +130,16 @@ func deadIsPending(w *world) {
 	e := anEvent("1", 100)
 	id := w.append("a", e)[0]
 	w.die(b, deadLetter(id, "t", e))
-	pending := channel.ShardProgress{Shard: 0, Lanes: []channel.LaneProgress{
+	pending := channel.ShardProgress{Shard: b.Shards()[0], Lanes: []channel.LaneProgress{
 		lane("t", positions(id.Position), nil, channel.Retry{Position: id.Position, Attempts: 11, Dead: true})}}
 	w.wantProgress(b, pending)
-	_, next := b.Range(0)
-	w.save(b, channel.ShardProgress{Shard: 0, Scanned: next})
+	_, next := b.Range(b.Shards()[0])
+	w.save(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: next})
 	pending.Scanned = next
 	w.wantProgress(b, pending)
 	w.wantStored(b, stored{id: e})
-	w.save(b, channel.ShardProgress{Shard: 0, Lanes: []channel.LaneProgress{lane("t", nil, positions(id.Position))}})
-	w.wantProgress(b, channel.ShardProgress{Shard: 0, Scanned: next})
+	w.save(b, channel.ShardProgress{Shard: b.Shards()[0], Lanes: []channel.LaneProgress{lane("t", nil, positions(id.Position))}})
+	w.wantProgress(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: next})
 	w.wantDead(b, "t", 1, []channel.DeadLetter{deadLetter(id, "t", e)})
 }
 
@@ -148,7 +148,7 @@ func deadOutlive(w *world) {
 	e := anEvent("1", 3000)
 	id := w.append("a", e)[0]
 	w.die(b, deadLetter(id, "t", e))
-	w.save(b, channel.ShardProgress{Shard: 0, Scanned: id.Position + 1, Lanes: []channel.LaneProgress{lane("t", positions(id.Position), positions(id.Position))}})
+	w.save(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: id.Position + 1, Lanes: []channel.LaneProgress{lane("t", positions(id.Position), positions(id.Position))}})
 	w.churn(b, 4<<20, func() bool { return false })
 	w.pause(time.Second)
 	w.wantDead(b, "t", 10, []channel.DeadLetter{deadLetter(id, "t", e)})

@@ -322,7 +322,7 @@ func deadSurvive(l *life) {
 	b = l.broker("a")
 	l.wantDead(b, "", 3, want[:5])
 	// Nobody had time to say that they are pending, and they are.
-	p := b.Progress(0)
+	p := b.Progress(b.Shards()[0])
 	pending := 0
 	for _, lane := range p.Lanes {
 		pending += int(lane.Added.GetCardinality())
@@ -349,21 +349,21 @@ func progressSurvives(l *life) {
 	b := l.brokerOf(channel.BrokerInfo{UID: "a", Shards: 2})
 	var events []event.Event
 	for i := range 10 {
-		events = append(events, at(b, 1, fmt.Sprint("progress-", i), 100))
+		events = append(events, l.at(b, b.Shards()[1], fmt.Sprint("progress-", i), 100))
 	}
 	ids := l.append("a", events...)
 	p := func(i int) channel.Position { return ids[i].Position }
-	l.save(b, channel.ShardProgress{Shard: 1, Scanned: p(8), Lanes: []channel.LaneProgress{
+	l.save(b, channel.ShardProgress{Shard: b.Shards()[1], Scanned: p(8), Lanes: []channel.LaneProgress{
 		lane("t1", positions(p(1), p(2), p(7)), nil, channel.Retry{Position: p(2), Attempts: 3, NotBefore: whenever(5)}),
 		lane("t2", positions(p(2)), nil)}})
-	l.save(b, channel.ShardProgress{Shard: 1, Lanes: []channel.LaneProgress{lane("t1", nil, positions(p(1)))}})
+	l.save(b, channel.ShardProgress{Shard: b.Shards()[1], Lanes: []channel.LaneProgress{lane("t1", nil, positions(p(1)))}})
 	// Durable after 100 ms, says the contract; and with the next append.
 	if l.suite.realTime {
-		l.append("a", at(b, 0, "next", 1))
+		l.append("a", l.at(b, b.Shards()[0], "next", 1))
 	} else {
 		l.pause(100*time.Millisecond + time.Millisecond)
 	}
-	want := channel.ShardProgress{Shard: 1, Scanned: p(8), Lanes: []channel.LaneProgress{
+	want := channel.ShardProgress{Shard: b.Shards()[1], Scanned: p(8), Lanes: []channel.LaneProgress{
 		lane("t1", positions(p(2), p(7)), nil, channel.Retry{Position: p(2), Attempts: 3, NotBefore: whenever(5)}),
 		lane("t2", positions(p(2)), nil)}}
 	for range 2 {
@@ -372,8 +372,8 @@ func progressSurvives(l *life) {
 		l.wantProgress(b, want)
 		l.wantStored(b, stored{ids[2]: events[2], ids[7]: events[7], ids[8]: events[8], ids[9]: events[9]})
 	}
-	l.save(b, channel.ShardProgress{Shard: 1, Scanned: p(9), Lanes: []channel.LaneProgress{lane("t2", nil, positions(p(2)))}})
-	l.append("a", at(b, 0, "next", 1))
+	l.save(b, channel.ShardProgress{Shard: b.Shards()[1], Scanned: p(9), Lanes: []channel.LaneProgress{lane("t2", nil, positions(p(2)))}})
+	l.append("a", l.at(b, b.Shards()[0], "next", 1))
 	want.Scanned, want.Lanes = p(9), want.Lanes[:1]
 	l.restart()
 	l.wantProgress(l.broker("a"), want)
@@ -384,13 +384,14 @@ func progressSurvives(l *life) {
 func newestProgress(l *life) {
 	b := l.brokerOf(channel.BrokerInfo{UID: "a", Shards: 1})
 	id := l.append("a", anEvent("1", 1), anEvent("2", 1))
-	older := channel.ShardProgress{Shard: 0, Scanned: id[0].Position + 1, Lanes: []channel.LaneProgress{lane("t", positions(id[0].Position), nil)}}
+	older := channel.ShardProgress{Shard: b.Shards()[0], Scanned: id[0].Position + 1, Lanes: []channel.LaneProgress{lane("t", positions(id[0].Position), nil)}}
 	l.save(b, older)
 	l.pause(200 * time.Millisecond)
-	l.save(b, channel.ShardProgress{Shard: 0, Scanned: id[1].Position + 1, Lanes: []channel.LaneProgress{lane("t", positions(id[1].Position), positions(id[0].Position))}})
-	newer := channel.ShardProgress{Shard: 0, Scanned: id[1].Position + 1, Lanes: []channel.LaneProgress{lane("t", positions(id[1].Position), nil)}}
+	l.save(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: id[1].Position + 1, Lanes: []channel.LaneProgress{lane("t", positions(id[1].Position), positions(id[0].Position))}})
+	newer := channel.ShardProgress{Shard: b.Shards()[0], Scanned: id[1].Position + 1, Lanes: []channel.LaneProgress{lane("t", positions(id[1].Position), nil)}}
 	l.restart()
-	got := describe(l.broker("a").Progress(0))
+	b = l.broker("a")
+	got := describe(b.Progress(b.Shards()[0]))
 	if got != describe(newer) && !(l.crash && got == describe(older)) {
 		l.t.Errorf("progress is %s\n    newest was %s", got, describe(newer))
 	}
@@ -401,7 +402,7 @@ func retentionGoesOn(l *life) {
 	b := l.brokerOf(info)
 	e := anEvent("pending", 1000)
 	id := l.append("a", e)[0]
-	l.save(b, channel.ShardProgress{Shard: 0, Scanned: id.Position + 1, Lanes: []channel.LaneProgress{lane("t", positions(id.Position), nil)}})
+	l.save(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: id.Position + 1, Lanes: []channel.LaneProgress{lane("t", positions(id.Position), nil)}})
 	settled := l.append("a", anEvent("settled", 1000))[0]
 	l.churn(b, 1<<20, func() bool { return false })
 	l.pause(200 * time.Millisecond)
@@ -409,8 +410,8 @@ func retentionGoesOn(l *life) {
 	b = l.brokerOf(info)
 	l.churn(b, 4<<20, func() bool { return false })
 	l.wantStored(b, stored{id: e})
-	l.save(b, channel.ShardProgress{Shard: 0, Lanes: []channel.LaneProgress{lane("t", nil, positions(id.Position))}})
-	gone := func() bool { earliest, _ := b.Range(0); return earliest > settled.Position }
+	l.save(b, channel.ShardProgress{Shard: b.Shards()[0], Lanes: []channel.LaneProgress{lane("t", nil, positions(id.Position))}})
+	gone := func() bool { earliest, _ := b.Range(b.Shards()[0]); return earliest > settled.Position }
 	l.churn(b, 4<<20, gone)
 	if !gone() {
 		l.t.Error("what was settled before the restart is still there")

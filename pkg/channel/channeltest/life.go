@@ -134,7 +134,7 @@ func (w *world) wantEverythingFails(b channel.BrokerLog, reason error) {
 	for call, err := range map[string]error{
 		"Read": readErr, "Get": getErr, "SetRoutes": routesErr, "Dead": deadErr,
 		"SaveProgress": b.SaveProgress(ctx, []channel.ShardProgress{{Shard: b.Shards()[0], Scanned: 1}}),
-		"AppendDead":   b.AppendDead(ctx, []channel.DeadLetter{deadLetter(channel.ID{Position: 1}, "t", e)}),
+		"AppendDead":   b.AppendDead(ctx, []channel.DeadLetter{deadLetter(channel.ID{Shard: b.Shards()[0], Position: 1}, "t", e)}),
 	} {
 		if !errors.Is(err, reason) {
 			w.t.Errorf("%s answers %v, want an error that wraps %q", call, err, reason)
@@ -182,7 +182,7 @@ func waitForRun(s *suite, t *testing.T, log channel.Log) {
 			return
 		}
 		go func() {
-			records, _, err := b.Read(t.Context(), 0, 0, make([]channel.Record, 0, 1))
+			records, _, err := b.Read(t.Context(), b.Shards()[0], 0, make([]channel.Record, 0, 1))
 			read <- outcome{records, err}
 		}()
 		_, err = log.Append(t.Context(), "a", []event.Event{anEvent("early", 1)})

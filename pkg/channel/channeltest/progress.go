@@ -87,25 +87,25 @@ func whenever(minute int) time.Time {
 func progressComesBack(w *world) {
 	b := w.brokerOf(channel.BrokerInfo{UID: "a", Shards: 2})
 	w.appendMany("a", "progress", 40, 10)
-	w.wantProgress(b, channel.ShardProgress{Shard: 0})
-	all := w.shard(b, 0, 0)
+	w.wantProgress(b, channel.ShardProgress{Shard: b.Shards()[0]})
+	all := w.shard(b, b.Shards()[0], 0)
 	p := func(i int) channel.Position { return all[i].Position }
 
 	w.save(b,
-		channel.ShardProgress{Shard: 0, Scanned: p(5), Lanes: []channel.LaneProgress{
+		channel.ShardProgress{Shard: b.Shards()[0], Scanned: p(5), Lanes: []channel.LaneProgress{
 			lane("t1", positions(p(0), p(1), p(2)), nil), lane("t2", positions(p(1)), nil)}},
-		channel.ShardProgress{Shard: 0, Scanned: p(8), Lanes: []channel.LaneProgress{
+		channel.ShardProgress{Shard: b.Shards()[0], Scanned: p(8), Lanes: []channel.LaneProgress{
 			lane("t1", positions(p(6)), positions(p(0))),
 			lane("t1", nil, nil, channel.Retry{Position: p(2), Attempts: 1, NotBefore: whenever(1)})}})
-	w.wantProgress(b, channel.ShardProgress{Shard: 0, Scanned: p(8), Lanes: []channel.LaneProgress{
+	w.wantProgress(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: p(8), Lanes: []channel.LaneProgress{
 		lane("t1", positions(p(1), p(2), p(6)), nil, channel.Retry{Position: p(2), Attempts: 1, NotBefore: whenever(1)}),
 		lane("t2", positions(p(1)), nil)}})
-	w.wantProgress(b, channel.ShardProgress{Shard: 1})
+	w.wantProgress(b, channel.ShardProgress{Shard: b.Shards()[1]})
 
-	w.save(b, channel.ShardProgress{Shard: 0, Scanned: p(9), Lanes: []channel.LaneProgress{
+	w.save(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: p(9), Lanes: []channel.LaneProgress{
 		lane("t2", positions(p(8)), positions(p(1), p(8))),
 		lane("t1", nil, positions(p(6)), channel.Retry{Position: p(2), Attempts: 7, NotBefore: whenever(2)}, channel.Retry{Position: p(1), Attempts: 1, NotBefore: whenever(3)})}})
-	w.wantProgress(b, channel.ShardProgress{Shard: 0, Scanned: p(9), Lanes: []channel.LaneProgress{
+	w.wantProgress(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: p(9), Lanes: []channel.LaneProgress{
 		lane("t1", positions(p(1), p(2)), nil,
 			channel.Retry{Position: p(2), Attempts: 7, NotBefore: whenever(2)}, channel.Retry{Position: p(1), Attempts: 1, NotBefore: whenever(3)})}})
 }
@@ -113,41 +113,41 @@ func progressComesBack(w *world) {
 func scannedNeverGoesBack(w *world) {
 	b := w.brokerOf(channel.BrokerInfo{UID: "a", Shards: 1})
 	w.appendMany("a", "scan", 10, 10)
-	_, next := b.Range(0)
-	w.save(b, channel.ShardProgress{Shard: 0, Scanned: next - 3})
-	w.save(b, channel.ShardProgress{Shard: 0})
-	w.save(b, channel.ShardProgress{Shard: 0, Scanned: 1})
-	w.wantProgress(b, channel.ShardProgress{Shard: 0, Scanned: next - 3})
+	_, next := b.Range(b.Shards()[0])
+	w.save(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: next - 3})
+	w.save(b, channel.ShardProgress{Shard: b.Shards()[0]})
+	w.save(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: 1})
+	w.wantProgress(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: next - 3})
 }
 
 func retriesEnd(w *world) {
 	b := w.brokerOf(channel.BrokerInfo{UID: "a", Shards: 1})
 	id := w.append("a", anEvent("1", 1))[0]
-	_, next := b.Range(0)
+	_, next := b.Range(b.Shards()[0])
 	retry := channel.Retry{Position: id.Position, Attempts: 3, NotBefore: whenever(0)}
-	w.save(b, channel.ShardProgress{Shard: 0, Scanned: next, Lanes: []channel.LaneProgress{lane("t", positions(id.Position), nil, retry)}})
-	w.wantProgress(b, channel.ShardProgress{Shard: 0, Scanned: next, Lanes: []channel.LaneProgress{lane("t", positions(id.Position), nil, retry)}})
-	w.save(b, channel.ShardProgress{Shard: 0, Lanes: []channel.LaneProgress{lane("t", nil, positions(id.Position))}})
-	w.wantProgress(b, channel.ShardProgress{Shard: 0, Scanned: next})
-	w.save(b, channel.ShardProgress{Shard: 0, Lanes: []channel.LaneProgress{lane("t", nil, nil, retry)}})
-	w.wantProgress(b, channel.ShardProgress{Shard: 0, Scanned: next})
+	w.save(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: next, Lanes: []channel.LaneProgress{lane("t", positions(id.Position), nil, retry)}})
+	w.wantProgress(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: next, Lanes: []channel.LaneProgress{lane("t", positions(id.Position), nil, retry)}})
+	w.save(b, channel.ShardProgress{Shard: b.Shards()[0], Lanes: []channel.LaneProgress{lane("t", nil, positions(id.Position))}})
+	w.wantProgress(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: next})
+	w.save(b, channel.ShardProgress{Shard: b.Shards()[0], Lanes: []channel.LaneProgress{lane("t", nil, nil, retry)}})
+	w.wantProgress(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: next})
 }
 
 func progressBelongsToTheCaller(w *world) {
 	b := w.brokerOf(channel.BrokerInfo{UID: "a", Shards: 1})
 	all := w.appendMany("a", "mine", 3, 1)
-	_, next := b.Range(0)
+	_, next := b.Range(b.Shards()[0])
 	pending := roaring64.New()
 	for id := range all {
 		pending.Add(uint64(id.Position))
 	}
-	want := channel.ShardProgress{Shard: 0, Scanned: next, Lanes: []channel.LaneProgress{lane("t", pending.Clone(), nil)}}
-	change := []channel.ShardProgress{{Shard: 0, Scanned: next, Lanes: []channel.LaneProgress{lane("t", pending, nil)}}}
+	want := channel.ShardProgress{Shard: b.Shards()[0], Scanned: next, Lanes: []channel.LaneProgress{lane("t", pending.Clone(), nil)}}
+	change := []channel.ShardProgress{{Shard: b.Shards()[0], Scanned: next, Lanes: []channel.LaneProgress{lane("t", pending, nil)}}}
 	w.save(b, change...)
 	pending.Clear() // the log must have kept nothing of it
 	change[0].Lanes[0].Trigger = "other"
 	w.wantProgress(b, want)
-	got := b.Progress(0)
+	got := b.Progress(b.Shards()[0])
 	got.Lanes[0].Added.Clear()
 	w.wantProgress(b, want)
 	w.wantExactly(b, all)
@@ -157,7 +157,7 @@ func pendingNeverGo(w *world) {
 	b := w.brokerOf(channel.BrokerInfo{UID: "a", Shards: 1})
 	w.setRoutes(b, channel.Routes{Whole: true, Set: []channel.Route{route("t", "")}})
 	all := w.appendMany("a", "kept", 20, 100)
-	_, next := b.Range(0)
+	_, next := b.Range(b.Shards()[0])
 	kept, pending := stored{}, roaring64.New()
 	for id, e := range all {
 		if id.Position%7 == 0 {
@@ -165,11 +165,11 @@ func pendingNeverGo(w *world) {
 			pending.Add(uint64(id.Position))
 		}
 	}
-	w.save(b, channel.ShardProgress{Shard: 0, Scanned: next, Lanes: []channel.LaneProgress{lane("t", pending, nil)}})
+	w.save(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: next, Lanes: []channel.LaneProgress{lane("t", pending, nil)}})
 	w.churn(b, 4<<20, func() bool { return false })
 	w.pause(time.Minute)
 	w.wantStored(b, kept)
-	if earliest, _ := b.Range(0); uint64(earliest) > pending.Minimum() {
+	if earliest, _ := b.Range(b.Shards()[0]); uint64(earliest) > pending.Minimum() {
 		w.t.Errorf("range starts at %d and position %d is pending", earliest, pending.Minimum())
 	}
 }
@@ -193,7 +193,7 @@ func (w *world) churn(b channel.BrokerLog, bytes int, done func() bool) {
 func manyPending(w *world) {
 	b := w.brokerOf(channel.BrokerInfo{UID: "a", Shards: 1})
 	all := w.appendMany("a", "many", 3000, 64)
-	_, next := b.Range(0)
+	_, next := b.Range(b.Shards()[0])
 	for _, trigger := range []channel.UID{"even", "third"} {
 		pending := roaring64.New()
 		for id := range all {
@@ -201,9 +201,9 @@ func manyPending(w *world) {
 				pending.Add(uint64(id.Position))
 			}
 		}
-		w.save(b, channel.ShardProgress{Shard: 0, Lanes: []channel.LaneProgress{lane(trigger, pending, nil)}})
+		w.save(b, channel.ShardProgress{Shard: b.Shards()[0], Lanes: []channel.LaneProgress{lane(trigger, pending, nil)}})
 	}
-	w.save(b, channel.ShardProgress{Shard: 0, Scanned: next})
+	w.save(b, channel.ShardProgress{Shard: b.Shards()[0], Scanned: next})
 	wantAgain := func(trigger string, of uint64) {
 		w.t.Helper()
 		var ask []channel.Position
@@ -213,12 +213,12 @@ func manyPending(w *world) {
 			}
 		}
 		slices.Sort(ask)
-		records, err := b.Get(w.t.Context(), 0, ask, nil)
+		records, err := b.Get(w.t.Context(), b.Shards()[0], ask, nil)
 		if err != nil || len(records) != len(ask) {
 			w.t.Fatalf("%s: %d records of %d pending, error %v", trigger, len(records), len(ask), err)
 		}
 		for i, r := range records {
-			if want := all[channel.ID{Position: ask[i]}]; r.Position != ask[i] || r.Event.ID() != want.ID() {
+			if want := all[channel.ID{Shard: b.Shards()[0], Position: ask[i]}]; r.Position != ask[i] || r.Event.ID() != want.ID() {
 				w.t.Fatalf("%s: asked for position %d (%s), got %d (%s)", trigger, ask[i], want.ID(), r.Position, r.Event.ID())
 			}
 		}
@@ -231,6 +231,6 @@ func manyPending(w *world) {
 			settled = append(settled, id.Position)
 		}
 	}
-	w.save(b, channel.ShardProgress{Shard: 0, Lanes: []channel.LaneProgress{lane("even", nil, positions(settled...))}})
+	w.save(b, channel.ShardProgress{Shard: b.Shards()[0], Lanes: []channel.LaneProgress{lane("even", nil, positions(settled...))}})
 	wantAgain("third", 3)
 }

@@ -57,18 +57,18 @@ func (w *world) wantWaiting(got <-chan answer, while string) {
 }
 
 // elsewhere is an event of a key whose home is not this shard.
-func elsewhere(b channel.BrokerLog, shard channel.ShardID) event.Event {
+func (w *world) elsewhere(b channel.BrokerLog, shard channel.ShardID) event.Event {
 	for i := 0; ; i++ {
-		if key := fmt.Sprint("elsewhere-", i); channel.Home(key, b.Shards()) != shard {
+		if key := fmt.Sprint("elsewhere-", i); w.suite.home(b, key) != shard {
 			return keyed(key, key, 10)
 		}
 	}
 }
 
 // at is an event of a key whose home is this shard.
-func at(b channel.BrokerLog, shard channel.ShardID, id string, size int) event.Event {
+func (w *world) at(b channel.BrokerLog, shard channel.ShardID, id string, size int) event.Event {
 	for i := 0; ; i++ {
-		if key := fmt.Sprint("at-", i); channel.Home(key, b.Shards()) == shard {
+		if key := fmt.Sprint("at-", i); w.suite.home(b, key) == shard {
 			return keyed(id, key, size)
 		}
 	}
@@ -79,12 +79,12 @@ func readWaits(w *world) {
 	shard := b.Shards()[1]
 	got := w.readAside(w.t.Context(), b, shard, 0)
 	w.wantWaiting(got, "with nothing stored")
-	w.append("a", elsewhere(b, shard))
+	w.append("a", w.elsewhere(b, shard))
 	w.wantWaiting(got, "with an event in another shard")
 	w.pause(time.Second)
 	w.wantWaiting(got, "after a second")
 
-	e := at(b, shard, "1", 10)
+	e := w.at(b, shard, "1", 10)
 	id := w.append("a", e)[0]
 	a := <-got
 	if a.err != nil || len(a.records) != 1 || a.records[0].Position != id.Position || a.next <= id.Position {
@@ -95,7 +95,7 @@ func readWaits(w *world) {
 	}
 	got = w.readAside(w.t.Context(), b, shard, a.next)
 	w.wantWaiting(got, "with all events read")
-	w.append("a", at(b, shard, "2", 10))
+	w.append("a", w.at(b, shard, "2", 10))
 	if a := <-got; a.err != nil || len(a.records) != 1 || a.records[0].Event.ID() != "2" {
 		w.t.Fatalf("read woke with %d records and error %v", len(a.records), a.err)
 	}
@@ -106,7 +106,7 @@ func readFillsTheBuffer(w *world) {
 	w.appendMany("a", "fill", 10, 10)
 	from := channel.Position(0)
 	for _, want := range []int{4, 4, 2} {
-		records, next, err := b.Read(w.t.Context(), 0, from, make([]channel.Record, 0, 4))
+		records, next, err := b.Read(w.t.Context(), b.Shards()[0], from, make([]channel.Record, 0, 4))
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -115,7 +115,7 @@ func readFillsTheBuffer(w *world) {
 		}
 		from = next
 	}
-	if got := w.shard(b, 0, 0); len(got) != 10 {
+	if got := w.shard(b, b.Shards()[0], 0); len(got) != 10 {
 		w.t.Errorf("%d of 10 events read", len(got))
 	}
 }
@@ -125,11 +125,11 @@ func readKeepsTheBuffer(w *world) {
 	ids := w.append("a", anEvent("1", 10), anEvent("2", 10), anEvent("3", 10))
 	mine := channel.Record{Position: 99}
 	buf := append(make([]channel.Record, 0, 3), mine)
-	records, _, err := b.Read(w.t.Context(), 0, 0, buf)
+	records, _, err := b.Read(w.t.Context(), b.Shards()[0], 0, buf)
 	if err != nil || len(records) < 2 || len(records) > 3 || records[0].Position != 99 || records[1].Event.ID() != "1" {
 		w.t.Errorf("read behind 1 record into room for 3: %d records, error %v", len(records), err)
 	}
-	records, err = b.Get(w.t.Context(), 0, []channel.Position{ids[1].Position, ids[2].Position}, []channel.Record{mine})
+	records, err = b.Get(w.t.Context(), b.Shards()[0], []channel.Position{ids[1].Position, ids[2].Position}, []channel.Record{mine})
 	if err != nil || len(records) != 3 || records[0].Position != 99 || records[2].Event.ID() != "3" {
 		w.t.Errorf("get 2 behind 1 record: %d records, error %v", len(records), err)
 	}
@@ -138,19 +138,19 @@ func readKeepsTheBuffer(w *world) {
 func readStartsAnywhere(w *world) {
 	b := w.brokerOf(channel.BrokerInfo{UID: "a", Shards: 1})
 	w.appendMany("a", "any", 20, 10)
-	all := w.shard(b, 0, 0)
+	all := w.shard(b, b.Shards()[0], 0)
 	for i, first := range all {
-		if got := w.shard(b, 0, first.Position); len(got) != len(all)-i || got[0].Position != first.Position {
+		if got := w.shard(b, b.Shards()[0], first.Position); len(got) != len(all)-i || got[0].Position != first.Position {
 			w.t.Errorf("from position %d: %d records, want %d", first.Position, len(got), len(all)-i)
 		}
 	}
 	ctx, cancel := context.WithCancel(w.t.Context())
 	defer cancel()
-	_, next := b.Range(0)
-	got := w.readAside(ctx, b, 0, next+1)
+	_, next := b.Range(b.Shards()[0])
+	got := w.readAside(ctx, b, b.Shards()[0], next+1)
 	w.append("a", anEvent("early", 1))
 	// Positions may have gaps, so whether this one is early is the log's to say.
-	if _, now := b.Range(0); now <= next+1 {
+	if _, now := b.Range(b.Shards()[0]); now <= next+1 {
 		w.wantWaiting(got, "with an event before the one asked for")
 	}
 	w.append("a", anEvent("late", 1))
@@ -170,7 +170,7 @@ func readEndsWithItsContext(w *world) {
 		w.t.Errorf("after cancel: %d records, error %v", len(a.records), a.err)
 	}
 	w.wantWaiting(other, "when another's context ended")
-	w.append("a", at(b, b.Shards()[0], "1", 1))
+	w.append("a", w.at(b, b.Shards()[0], "1", 1))
 	if a := <-other; a.err != nil || len(a.records) != 1 {
 		w.t.Errorf("the other read: %d records, error %v", len(a.records), a.err)
 	}
@@ -228,7 +228,7 @@ func readersFollowAppenders(w *world) {
 	}
 	writers.Wait()
 	for _, shard := range b.Shards() {
-		last := at(b, shard, "last", 1)
+		last := w.at(b, shard, "last", 1)
 		all[w.append("a", last)[0]] = last
 	}
 	readers.Wait()
@@ -254,10 +254,10 @@ func readersFollowAppenders(w *world) {
 func getLeavesHolesOut(w *world) {
 	b := w.brokerOf(channel.BrokerInfo{UID: "a", Shards: 1})
 	w.appendMany("a", "get", 10, 10)
-	all := w.shard(b, 0, 0)
-	_, next := b.Range(0)
+	all := w.shard(b, b.Shards()[0], 0)
+	_, next := b.Range(b.Shards()[0])
 	ask := []channel.Position{0, all[2].Position, all[3].Position, all[9].Position, next, next + 1000, 1 << 60}
-	records, err := b.Get(w.t.Context(), 0, ask, nil)
+	records, err := b.Get(w.t.Context(), b.Shards()[0], ask, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -268,7 +268,7 @@ func getLeavesHolesOut(w *world) {
 	if want := ask[1:4]; !slices.Equal(got, want) {
 		w.t.Errorf("get %v: %v, want %v", ask, got, want)
 	}
-	if records, err := b.Get(w.t.Context(), 0, nil, nil); err != nil || len(records) != 0 {
+	if records, err := b.Get(w.t.Context(), b.Shards()[0], nil, nil); err != nil || len(records) != 0 {
 		w.t.Errorf("get nothing: %d records, error %v", len(records), err)
 	}
 	for i, r := range records {
@@ -280,7 +280,7 @@ func getLeavesHolesOut(w *world) {
 
 func rangeFollows(w *world) {
 	b := w.brokerOf(channel.BrokerInfo{UID: "a", Shards: 1})
-	earliest, next := b.Range(0)
+	earliest, next := b.Range(b.Shards()[0])
 	if earliest != next || next < 1 {
 		w.t.Errorf("range of an empty shard is %d to %d", earliest, next)
 	}
@@ -289,7 +289,7 @@ func rangeFollows(w *world) {
 		if id.Position < next {
 			w.t.Errorf("next was %d and the event stands at %d", next, id.Position)
 		}
-		earliest, next = b.Range(0)
+		earliest, next = b.Range(b.Shards()[0])
 		if next <= id.Position || earliest > id.Position {
 			w.t.Errorf("with %s stored the range is %d to %d", id, earliest, next)
 		}
@@ -303,7 +303,7 @@ func timeNeverGoesBack(w *world) {
 	w.pause(10 * time.Millisecond)
 	w.append("a", anEvent("2", 1), anEvent("3", 1))
 	after := time.Now()
-	records := w.shard(b, 0, 0)
+	records := w.shard(b, b.Shards()[0], 0)
 	if len(records) != 3 {
 		w.t.Fatalf("%d records of 3", len(records))
 	}

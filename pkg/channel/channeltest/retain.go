@@ -34,12 +34,12 @@ func settledGo(w *world) {
 	b := w.brokerOf(channel.BrokerInfo{UID: "a", Shards: 1})
 	first := w.append("a", anEvent("first", 100))[0]
 	w.scanAll(b)
-	gone := func() bool { earliest, _ := b.Range(0); return earliest > first.Position }
+	gone := func() bool { earliest, _ := b.Range(b.Shards()[0]); return earliest > first.Position }
 	w.churn(b, 4<<20, gone)
 	if !gone() {
 		w.t.Fatal("an event that was settled before 4 MiB of others is still there")
 	}
-	if records, err := b.Get(w.t.Context(), 0, []channel.Position{first.Position}, nil); err != nil || len(records) != 0 {
+	if records, err := b.Get(w.t.Context(), b.Shards()[0], []channel.Position{first.Position}, nil); err != nil || len(records) != 0 {
 		w.t.Errorf("get what is gone: %d records, error %v", len(records), err)
 	}
 	// Positions go on where they were, and reads from the gone ones too.
@@ -47,7 +47,7 @@ func settledGo(w *world) {
 	if id.Position <= first.Position {
 		w.t.Errorf("after %s comes %s", first, id)
 	}
-	if got := w.shard(b, 0, 0); len(got) == 0 || got[len(got)-1].Position != id.Position {
+	if got := w.shard(b, b.Shards()[0], 0); len(got) == 0 || got[len(got)-1].Position != id.Position {
 		w.t.Errorf("read from the beginning does not reach %s", id)
 	}
 }
@@ -86,7 +86,7 @@ func retentionBytes(w *world) {
 	const bound = 1 << 20
 	b := w.brokerOf(channel.BrokerInfo{UID: "a", Shards: 1, Retention: time.Hour, RetentionBytes: bound})
 	first := w.append("a", anEvent("first", 100))[0]
-	gone := func() bool { earliest, _ := b.Range(0); return earliest > first.Position }
+	gone := func() bool { earliest, _ := b.Range(b.Shards()[0]); return earliest > first.Position }
 	w.churn(b, bound/2, gone)
 	if gone() {
 		w.t.Error("gone with half of the retention bytes used")
@@ -106,7 +106,7 @@ func retentionTime(w *world) {
 	w.scanAll(b)
 	w.pause(59 * time.Minute)
 	w.churn(b, 256<<10, func() bool { return false })
-	gone := func() bool { earliest, _ := b.Range(0); return earliest > first.Position }
+	gone := func() bool { earliest, _ := b.Range(b.Shards()[0]); return earliest > first.Position }
 	if gone() {
 		w.t.Error("gone before its time")
 	}
@@ -122,7 +122,7 @@ func retentionMayBeChanged(w *world) {
 	b := w.brokerOf(info)
 	first := w.append("a", anEvent("first", 100))[0]
 	w.scanAll(b)
-	gone := func() bool { earliest, _ := b.Range(0); return earliest > first.Position }
+	gone := func() bool { earliest, _ := b.Range(b.Shards()[0]); return earliest > first.Position }
 	w.churn(b, 1<<20, gone)
 	if gone() {
 		w.t.Error("gone within retention")

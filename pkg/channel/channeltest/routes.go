@@ -170,9 +170,9 @@ func everyChangeStays(w *world) {
 	b := w.broker("a")
 	slow := b.Shards()[0]
 	w.setRoutes(b, channel.Routes{Whole: true, Set: []channel.Route{route("t1", "1")}})
-	early := w.append("a", at(b, slow, "early", 1))[0]
+	early := w.append("a", w.at(b, slow, "early", 1))[0]
 	w.setRoutes(b, channel.Routes{Set: []channel.Route{route("t2", "2")}})
-	late := w.append("a", at(b, slow, "late", 1))[0]
+	late := w.append("a", w.at(b, slow, "late", 1))[0]
 	// Every shard but one is scanned to its end.
 	for _, shard := range b.Shards()[1:] {
 		_, next := b.Range(shard)

@@ -1,0 +1,208 @@
+// Package engine is what a process has that owns events: the logs, the
+// dispatcher over them, and how both are seen by ingress, the API and the
+// metrics. `penstock serve` is an engine that reads files and has a front door;
+// a dispatcher of a cluster is one that reads the Kubernetes API and takes
+// events from ingress pods.
+//
+// An Engine is wired by one goroutine; what it shows may be used by any number.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock-events/penstock/pkg/api"
+	"github.com/penstock-events/penstock/pkg/app/process"
+	"github.com/penstock-events/penstock/pkg/backup"
+	"github.com/penstock-events/penstock/pkg/channel"
+	"github.com/penstock-events/penstock/pkg/channel/disk"
+	"github.com/penstock-events/penstock/pkg/channel/memory"
+	"github.com/penstock-events/penstock/pkg/config"
+	"github.com/penstock-events/penstock/pkg/deliver"
+	"github.com/penstock-events/penstock/pkg/dispatch"
+	"github.com/penstock-events/penstock/pkg/telemetry"
+)
+
+// Options configure an Engine.
+type Options struct {
+	Data         string        // the data folder; not used with Memory
+	Memory       bool          // no channel on disk
+	ScrubRate    string        // bytes a second as people write them, "0" for none
+	DrainTimeout time.Duration // of deliveries in flight at a stop
+	Logger       *slog.Logger
+
+	Guard   deliver.Guard // where subscribers may be
+	MaxIdle int           // idle connections to them; 0 is deliver's default
+
+	// Number is put around each log, nil for nothing: it gives the shards the
+	// numbers under which this process owns them.
+	Number func(channel.Log) channel.Log
+
+	// What a backup says of where its configuration came from.
+	Files, Resolve []string
+}
+
+// Engine is made by Open.
+type Engine struct {
+	Metrics    *telemetry.Metrics
+	Dispatcher *dispatch.Dispatcher
+
+	o        Options
+	kind     string // of the channel of Brokers that ask for none
+	logs     map[string]channel.Log
+	disk     *disk.Log // nil with Memory
+	client   *deliver.Client
+	views    *views
+	ready    *readiness
+	registry *prometheus.Registry
+	apply    *applier
+}
+
+// Open opens the logs. After an error nothing is open; otherwise the caller
+// starts the parts and, at the end, calls Close.
+func Open(o Options) (*Engine, error) {
+	rate, err := scrubRate(o.ScrubRate)
+	if err != nil {
+		return nil, &process.UsageError{Err: err}
+	}
+	e := &Engine{o: o, registry: process.NewRegistry()}
+	e.Metrics = telemetry.New(e.registry)
+	if err := e.open(rate); err != nil {
+		return nil, err
+	}
+	e.client = deliver.New(deliver.Options{Guard: o.Guard, MaxIdle: o.MaxIdle})
+	e.Dispatcher = dispatch.New(dispatch.Options{
+		Sender: e.client, Metrics: e.Metrics, Logger: o.Logger, Logs: e.logs, DrainTimeout: o.DrainTimeout,
+	})
+	e.views = newViews(e.Dispatcher)
+	e.ready = &readiness{logs: e.logs}
+	e.Metrics.Watch(gauges{e.views})
+	e.apply = &applier{dispatcher: e.Dispatcher, views: e.views, log: o.Logger, again: make(chan struct{}, 1)}
+	return e, nil
+}
+
+// open opens the channels that Brokers can ask for, and settles which kind
+// they get that ask for none.
+func (e *Engine) open(scrubRate int64) error {
+	e.kind = config.ChannelMemory
+	e.logs = map[string]channel.Log{config.ChannelMemory: memory.New(memory.Options{Logger: e.o.Logger})}
+	if !e.o.Memory {
+		if err := backup.Unfinished(e.o.Data); err != nil {
+			return err
+		}
+		log, err := disk.Open(filepath.Join(e.o.Data, "log"), disk.Options{
+			Logger: e.o.Logger, SyncObserver: e.Metrics.Synced, ScrubRate: scrubRate, ScrubObserver: e.Metrics,
+		})
+		if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
+			err = fmt.Errorf("%w: name a folder that can be written with --data", err)
+		}
+		if err != nil {
+			return err
+		}
+		e.kind, e.disk = config.ChannelDisk, log
+		e.logs[e.kind] = log
+	}
+	if e.o.Number != nil {
+		for kind, log := range e.logs {
+			e.logs[kind] = e.o.Number(log)
+		}
+	}
+	return nil
+}
+
+// Close ends what outlives the parts.
+func (e *Engine) Close() { e.client.Close() }
+
+// Kind is the kind of channel that Brokers get which ask for none, Kinds are
+// all there are.
+func (e *Engine) Kind() string    { return e.kind }
+func (e *Engine) Kinds() []string { return slices.Sorted(maps.Keys(e.logs)) }
+
+// Stored lists the Brokers in the logs.
+func (e *Engine) Stored() []channel.BrokerInfo {
+	var all []channel.BrokerInfo
+	for _, kind := range e.Kinds() {
+		all = append(all, e.logs[kind].Brokers()...)
+	}
+	return all
+}
+
+// Known lists the Triggers that the log of a stored Broker knows: those it
+// matches events against and those that have events pending.
+func (e *Engine) Known(ctx context.Context, stored channel.BrokerInfo) ([]channel.UID, error) {
+	known := make(map[channel.UID]bool)
+	for _, kind := range e.Kinds() {
+		if !slices.Contains(e.logs[kind].Brokers(), stored) {
+			continue
+		}
+		log, err := e.logs[kind].Broker(ctx, stored) // as it is: this changes nothing
+		if err != nil {
+			return nil, err
+		}
+		for _, change := range log.Routes() {
+			for _, route := range change.Set {
+				known[route.Trigger] = true
+			}
+		}
+		for _, shard := range log.Shards() {
+			for _, lane := range log.Progress(shard).Lanes {
+				known[lane.Trigger] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(known)), nil
+}
+
+// StartChannels starts the logs, the first part of all.
+func (e *Engine) StartChannels(life *process.Lifecycle) {
+	for _, kind := range e.Kinds() {
+		life.Start(kind+" channel", e.logs[kind].Run)
+	}
+}
+
+// StartMetrics serves the metrics.
+func (e *Engine) StartMetrics(life *process.Lifecycle, ln net.Listener) {
+	life.Start("metrics", process.ServeHTTP(ln, process.Metrics(e.registry), nil))
+}
+
+// API makes the API of this process; the caller fills in who may reach it and
+// where events are posted.
+func (e *Engine) API(o api.Options) *api.Server {
+	o.Source = e.views
+	o.Ready = e.ready.reasons
+	o.Latched = e.ready.latched
+	o.Storage = examine(e.logs)
+	o.Traffic = trafficOf(e.Metrics)
+	o.Backup = e.backups()
+	o.Logger = e.o.Logger
+	return api.New(o)
+}
+
+// StartDispatcher starts the deliveries. Configurations may be Put from here on.
+func (e *Engine) StartDispatcher(life *process.Lifecycle) { life.Start("dispatcher", e.Dispatcher.Run) }
+
+// Put puts a configuration in force. What could not be is tried again by Follow.
+func (e *Engine) Put(ctx context.Context, s *config.Snapshot) error { return e.apply.put(ctx, s) }
+
+// Follow puts in force what a source says until ctx ends. done, if not nil, is
+// told of each configuration that has been, and of the Brokers of which it is
+// not wholly.
+func (e *Engine) Follow(ctx context.Context, source Source, done func(s *config.Snapshot, failed map[channel.UID]bool)) error {
+	return e.apply.run(ctx, source, done)
+}
+
+// Snapshot is the configuration in force.
+func (e *Engine) Snapshot() *config.Snapshot { return e.views.Snapshot() }
+
+// SetServing says whether events can come in: /readyz.
+func (e *Engine) SetServing(serving bool) { e.ready.set(serving) }

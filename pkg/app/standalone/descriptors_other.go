@@ -1,6 +1,0 @@
-//go:build !unix
-
-package standalone
-
-// descriptorLimit is not known where there is none to speak of.
-func descriptorLimit() uint64 { return 0 }
