@@ -80,10 +80,8 @@ func TestADeleteLeavesTheVolumesOnARealAPIServer(t *testing.T) {
 	must(claim, "apply", "-f", "-")
 
 	// A policy is in force a moment after it is made.
-	var out string
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
-		var err error
-		if out, err = kubectl(t, "", "delete", "namespace", name, "--dry-run=server"); err != nil {
+		if _, err := kubectl(t, "", "delete", "namespace", name, "--dry-run=server"); err != nil {
 			break
 		}
 		if time.Now().After(end) {

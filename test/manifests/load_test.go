@@ -110,7 +110,7 @@ func folder(t *testing.T, parts ...string) []object {
 
 // applied are the folders that `ko apply -f` is for.
 var applied = []string{"config", "deploy/autoscaling", "deploy/backup", "deploy/backup/restore", "deploy/istio", "deploy/keda",
-	"deploy/network-policy", "deploy/request-reply", "deploy/standalone"}
+	"deploy/network-policy", "deploy/standalone"}
 
 // rendered is what `kubectl kustomize` makes of an overlay.
 func rendered(t *testing.T, dir string) []object {
