@@ -106,7 +106,9 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 
 	maxSenders, _ := process.Descriptors()
 	appender := func(channel.UID) (channel.Appender, bool) { return hop, true }
-	target := func(namespace, name string) (front.Target, bool) { return brokers.table.Load().Target(namespace, name, appender) }
+	target := func(namespace, name string) (front.Target, bool) {
+		return brokers.table.Load().Target(namespace, name, appender)
+	}
 	handler := front.New(front.Options{Metrics: metrics, Logger: logger, Routes: target})
 	for i, ln := range doors {
 		server := front.NewServer(handler, front.ServerOptions{
