@@ -13,6 +13,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/deliver"
+	"github.com/penstock-events/penstock/pkg/event"
 	"github.com/penstock-events/penstock/pkg/filter"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
@@ -36,6 +37,10 @@ type Options struct {
 	// of a Snapshot have their own. nil: a stored filter that calls it is an error
 	// of its Broker's.
 	Keys filter.Keys
+
+	// Replied is told of the events that a Trigger's subscriber has answered with,
+	// once they are stored; nil is nobody. It must not wait and keeps no event.
+	Replied func(broker, trigger channel.UID, replies []event.Event)
 
 	// Concurrency is how many attempts a lane has in flight at most where its
 	// Trigger does not say; 0 means 64.

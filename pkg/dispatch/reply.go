@@ -44,6 +44,9 @@ func (b *broker) reply(ctx context.Context, l *lane, original event.Event, repli
 	for range stored {
 		l.metrics.Reply()
 	}
+	if b.d.opts.Replied != nil {
+		b.d.opts.Replied(b.uid, l.uid, stored)
+	}
 	return nil
 }
 

@@ -106,10 +106,14 @@ func (b *Board) state() (map[channel.UID]string, <-chan struct{}) {
 // without allocation. It keeps nothing of t but copies. A type with an
 // attribute beyond MaxAttribute bytes is passed over.
 func (b *Board) Seen(t Type) {
-	if b.types.asked.Load() > 0 {
+	if b.Asks() {
 		b.types.seen(t)
 	}
 }
+
+// Asks reports whether somebody asks for types. Who has to look for what Seen
+// wants may look here first.
+func (b *Board) Asks() bool { return b.types.asked.Load() > 0 }
 
 // Close ends all streams, and refuses new ones: 503. It belongs before the
 // Shutdown of the server, which would wait for them.

@@ -53,8 +53,10 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 
 	keys := requestreply.Open(requestreply.Options{Dir: o.RequestReply, Logger: logger})
 	_, maxIdle := process.Descriptors()
+	board := clients.LoadedBy(o.Identity, cluster.DispatcherAudience)
+	types := &witness{board: board}
 	e, err := engine.Open(engine.Options{
-		Data: o.Data, ScrubRate: o.ScrubRate, DrainTimeout: o.DrainTimeout, Logger: logger, Guard: o.Guard, MaxIdle: maxIdle, Keys: keys,
+		Data: o.Data, ScrubRate: o.ScrubRate, DrainTimeout: o.DrainTimeout, Logger: logger, Guard: o.Guard, MaxIdle: maxIdle, Keys: keys, Replied: types.replied,
 		Number: func(log channel.Log) channel.Log { return owned.New(log, owned.First(ordinal)) },
 	})
 	if err != nil {
@@ -67,8 +69,7 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 	e.StartChannels(life)
 	e.StartMetrics(life, metrics)
 
-	board := clients.LoadedBy(o.Identity, cluster.DispatcherAudience)
-	access := tokenreview.NewAccess(clients.Kube.AuthenticationV1().TokenReviews(), clients.Kube.AuthorizationV1().SubjectAccessReviews(), tokenreview.AccessOptions{})
+	access := tokenreview.NewAccess(clients.Kube.AuthenticationV1().TokenReviews(), clients.Kube.AuthorizationV1().SubjectAccessReviews(), tokenreview.AccessOptions{Group: api.AccessGroup})
 	server := e.API(api.Options{Authorize: authorize(access), IngressURL: "http://penstock-ingress." + o.Namespace})
 	life.Start("API", process.ServeHTTP(apiPort, cluster.Internal(board, server), func() {
 		board.Close()
@@ -102,7 +103,13 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 	}
 
 	hop := remote.NewServer(remote.ServerOptions{
-		Appender:  e.Appender,
+		Appender: func(broker channel.UID) (channel.Appender, error) {
+			log, err := e.Appender(broker)
+			if err != nil {
+				return nil, err
+			}
+			return types.of(log), nil
+		},
 		Authorize: clients.Reviewer(o.Identity, cluster.DispatcherAudience, cluster.IngressAccount).Requests(remote.ErrForbidden),
 		Logger:    logger,
 	})

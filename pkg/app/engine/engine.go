@@ -30,6 +30,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/deliver"
 	"github.com/penstock-events/penstock/pkg/dispatch"
+	"github.com/penstock-events/penstock/pkg/event"
 	"github.com/penstock-events/penstock/pkg/filter"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
@@ -51,6 +52,9 @@ type Options struct {
 
 	// Keys are those of KN_VERIFY_CORRELATION_ID in filters; nil has no such function.
 	Keys filter.Keys
+
+	// Replied is dispatch.Options.Replied.
+	Replied func(broker, trigger channel.UID, replies []event.Event)
 
 	// What a backup says of where its configuration came from.
 	Files, Resolve []string
@@ -86,7 +90,7 @@ func Open(o Options) (*Engine, error) {
 	}
 	e.client = deliver.New(deliver.Options{Guard: o.Guard, MaxIdle: o.MaxIdle})
 	e.Dispatcher = dispatch.New(dispatch.Options{
-		Sender: e.client, Metrics: e.Metrics, Logger: o.Logger, Logs: e.logs, DrainTimeout: o.DrainTimeout, Keys: o.Keys,
+		Sender: e.client, Metrics: e.Metrics, Logger: o.Logger, Logs: e.logs, DrainTimeout: o.DrainTimeout, Keys: o.Keys, Replied: o.Replied,
 	})
 	e.views = newViews(e.Dispatcher)
 	e.ready = &readiness{logs: e.logs}

@@ -19,13 +19,11 @@ const (
 
 	maxPeople  = 1024
 	maxAnswers = 8192
-
-	// Group is the API group of Brokers and Triggers.
-	Group = "eventing.knative.dev"
 )
 
 // AccessOptions configure an Access.
 type AccessOptions struct {
+	Group   string           // API group of all resources asked about; needed
 	Timeout time.Duration    // of each review; 0 is DefaultTimeout
 	Now     func() time.Time // wall clock; nil is time.Now
 }
@@ -59,7 +57,7 @@ func NewAccess(tokens authentication.TokenReviewInterface, access authorization.
 }
 
 // Allowed is nil where the owner of the token, made for the API server, may do
-// verb with the resource (brokers or triggers of eventing.knative.dev) in the
+// verb with the resource of the group in the
 // namespace; "" is all namespaces. Any error wraps one of the errors above.
 func (a *Access) Allowed(ctx context.Context, token, verb, resource, namespace string) error {
 	if token == "" {
@@ -126,7 +124,7 @@ func (a *Access) may(ctx context.Context, user authenticationv1.UserInfo, verb, 
 			Groups: user.Groups,
 			Extra:  extra,
 			ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Group: Group, Resource: resource, Verb: verb, Namespace: namespace,
+				Group: a.o.Group, Resource: resource, Verb: verb, Namespace: namespace,
 			},
 		},
 	}, metav1.CreateOptions{})
@@ -142,5 +140,5 @@ func (a *Access) may(ctx context.Context, user authenticationv1.UserInfo, verb, 
 	if namespace == "" {
 		where = "in all namespaces"
 	}
-	return fmt.Errorf("%w: %q may not %s %s.%s %s", ErrForbidden, user.Username, verb, resource, Group, where), true
+	return fmt.Errorf("%w: %q may not %s %s.%s %s", ErrForbidden, user.Username, verb, resource, a.o.Group, where), true
 }

@@ -74,7 +74,7 @@ func newServer() *server {
 			return true, nil, s.away
 		}
 		r := review.Spec.ResourceAttributes
-		review.Status.Allowed = r.Group == Group && s.allow[fmt.Sprint(review.Spec.User, " ", r.Verb, " ", r.Resource, " ", r.Namespace)]
+		review.Status.Allowed = r.Group == "penstock.dev" && s.allow[fmt.Sprint(review.Spec.User, " ", r.Verb, " ", r.Resource, " ", r.Namespace)]
 		return true, review, nil
 	})
 	return s
@@ -336,7 +336,7 @@ func TestPeopleMayWhatKubernetesSays(t *testing.T) {
 		s := newServer()
 		s.users["jane"], s.users["joe"] = "jane@example.com", "joe"
 		s.allow["jane@example.com get triggers shop"] = true
-		a := NewAccess(s.client.AuthenticationV1().TokenReviews(), s.client.AuthorizationV1().SubjectAccessReviews(), AccessOptions{})
+		a := NewAccess(s.client.AuthenticationV1().TokenReviews(), s.client.AuthorizationV1().SubjectAccessReviews(), AccessOptions{Group: "penstock.dev"})
 		for range 5 {
 			want(t, a.Allowed(t.Context(), "jane", "get", "triggers", "shop"), nil)
 			want(t, a.Allowed(t.Context(), "jane", "get", "triggers", "bank"), ErrForbidden)
