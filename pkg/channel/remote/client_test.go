@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -323,7 +324,7 @@ func TestOwnerThatComesBackIsUsedAgain(t *testing.T) {
 		}
 		return nil
 	}})
-	c := client(t, remote.Options{}, address)
+	c := client(t, remote.Options{Conns: 1}, address)
 	_, err := c.Append(t.Context(), "a", []event.Event{anEvent(t, "1", "", 10)})
 	wantOutcome(t, err, false)
 	if err := c.Ready(); !errors.Is(err, channel.ErrUnavailable) || !strings.Contains(err.Error(), "starting") {
@@ -413,6 +414,37 @@ func TestStoppedClientAnswersWhatItHasTaken(t *testing.T) {
 		t.Error("it runs again")
 	}
 	c.SetOwners(owners(address, address)) // late, and harmless
+}
+
+func TestStoppingClientOffersNothingToWhoMayHaveEnded(t *testing.T) {
+	read, answer := make(chan struct{}), make(chan struct{})
+	slow := rawOwner(t, func(_ int, c net.Conn, in *bufio.Reader) {
+		greet(c, in)
+		request(in, 1)
+		close(read)
+		<-answer
+		_, _ = io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nPenstock-Append: 1\r\nContent-Length: 0\r\n\r\n")
+	})
+	other, _, _ := serve(t, remote.ServerOptions{Appender: of(&storing{})})
+	c, stop := stoppable(t, remote.Options{Conns: 1}, slow)
+	outcome := make(chan error, 1)
+	go func() {
+		_, err := c.Append(t.Context(), "a", []event.Event{anEvent(t, "1", "", 10)})
+		outcome <- err
+	}()
+	<-read
+	c.SetOwners(owners(slow, other))
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	eventually(t, "it stops", func() bool { return errors.Is(c.Ready(), channel.ErrClosed) })
+	close(answer)
+	select {
+	case err := <-outcome:
+		wantOutcome(t, err, false)
+	case <-time.After(10 * time.Second):
+		t.Fatal("nobody answers what was offered to an owner whose workers have ended")
+	}
+	<-stopped
 }
 
 func TestAppendWaitsForRunAndMayGiveUp(t *testing.T) {

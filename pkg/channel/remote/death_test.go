@@ -114,6 +114,7 @@ func TestOwnerThatDiesLeavesUnknownOnlyWhatMayHaveReachedIt(t *testing.T) {
 		{"answer of no length", saying("HTTP/1.1 200 OK\r\nPenstock-Append: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), true},
 		{"answer of any length", saying("HTTP/1.1 200 OK\r\nPenstock-Append: 1\r\nContent-Length: 1000000000\r\n\r\n"), true},
 		{"somebody else's 200", saying("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\x00\x00\x00\x00"), true},
+		{"somebody else's 200 with our body", saying("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n" + sealed("\x01\x00\x01")), true},
 		{"somebody else's 202", saying("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"), true},
 		{"100 and no more", saying("HTTP/1.1 100 Continue\r\n\r\n"), true},
 		{"redirect", saying("HTTP/1.1 307 Temporary Redirect\r\nPenstock-Append: 1\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"), true},

@@ -2,6 +2,8 @@ package remote_test
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -146,6 +148,38 @@ func TestDrainingServerTakesEventsForAWhileAndThenRefuses(t *testing.T) {
 	wantOutcome(t, err, false) // chosen no more by clients that come now
 	if got := fmt.Sprint(log.ids()); got != "[before late]" {
 		t.Errorf("stored: %s", got)
+	}
+}
+
+func TestServerThatStopsRefusesWhoHasNotHeard(t *testing.T) {
+	var log storing
+	address, _, stop := serve(t, remote.ServerOptions{Appender: of(&log), Grace: 20 * time.Millisecond, LastWords: 10 * time.Second})
+	deaf := &http.Client{Transport: &http.Transport{}}
+	post := func() (status int, draining bool) {
+		body := strings.NewReader(sealed(one("a", anEvent(t, "1", "", 1))))
+		r, err := deaf.Post("http://"+address+remote.Path, "", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		_, _ = io.Copy(io.Discard, r.Body)
+		return r.StatusCode, r.Header.Get("Penstock-Draining") != ""
+	}
+	if status, draining := post(); status != 200 || draining {
+		t.Fatalf("status %d, draining %v", status, draining)
+	}
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	eventually(t, "it is refused", func() bool { status, draining := post(); return status == 503 && draining })
+	n := len(log.ids())
+	if status, _ := post(); status != 503 || len(log.ids()) != n {
+		t.Errorf("refused once and then answered %d", status)
+	}
+	start := time.Now()
+	deaf.CloseIdleConnections()
+	<-stopped
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("nobody is left, and it waits for %v", took)
 	}
 }
 

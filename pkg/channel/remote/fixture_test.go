@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/penstock-events/penstock/pkg/channel"
-	"github.com/penstock-events/penstock/pkg/channel/memory"
 	"github.com/penstock-events/penstock/pkg/channel/remote"
 	"github.com/penstock-events/penstock/pkg/event"
 )
@@ -136,14 +135,6 @@ func owners(addresses ...string) remote.Owners {
 		}
 	}
 	return o
-}
-
-// running is a memory log that runs until the test ends.
-func running(t testing.TB) *memory.Log {
-	t.Helper()
-	l := memory.New(memory.Options{})
-	run(t, l.Run)
-	return l
 }
 
 // keyOf is a key at home with an ordinal.

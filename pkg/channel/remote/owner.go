@@ -300,6 +300,7 @@ func (o *owner) down(r reply) {
 	}
 	o.up, o.draining, o.why = false, r.draining, refusal
 	o.failures++
+	o.ask = false // not before again
 	if o.again == nil {
 		o.again = time.AfterFunc(waits, o.retry)
 	} else {

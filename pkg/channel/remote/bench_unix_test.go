@@ -1,3 +1,5 @@
+//go:build unix
+
 package remote_test
 
 import (
@@ -21,24 +23,17 @@ func cpu() time.Duration {
 }
 
 // BenchmarkHop is what an event of 1 KiB costs from Append to the log and
-// back, both ends in this process; nowhere is the log that only counts, so that
-// the difference to direct is the hop's.
+// back, both ends in this process. The log counts and keeps nothing, for a
+// memory log that nobody reads is full in no time: what is above direct is the
+// hop's.
 func BenchmarkHop(b *testing.B) {
-	nowhere := appenderFunc(func(_ context.Context, _ channel.UID, events []event.Event) ([]channel.ID, error) {
-		return make([]channel.ID, len(events)), nil
-	})
-	_ = nowhere
-	for _, appenders := range []int{1, 8, 64, 256} {
+	for _, appenders := range []int{1, 64} {
 		for _, hop := range []bool{false, true} {
 			name := "direct"
 			if hop {
 				name = "hop"
 			}
 			b.Run(fmt.Sprintf("%s/%d", name, appenders), func(b *testing.B) {
-				log := running(b)
-				if _, err := log.Broker(b.Context(), channel.BrokerInfo{UID: "a"}); err != nil {
-					b.Fatal(err)
-				}
 				positions := &counting{}
 				var to channel.Appender = positions
 				if hop {
