@@ -20,8 +20,9 @@ const (
 	maxPeople  = 1024
 	maxAnswers = 8192
 
-	// Group is the API group of Brokers and Triggers.
-	Group = "eventing.knative.dev"
+	// Group is the API group of what people are asked about: words for rights,
+	// of which no object exists (api.AccessGroup).
+	Group = "penstock.dev"
 )
 
 // AccessOptions configure an Access.
@@ -59,7 +60,7 @@ func NewAccess(tokens authentication.TokenReviewInterface, access authorization.
 }
 
 // Allowed is nil where the owner of the token, made for the API server, may do
-// verb with the resource (brokers or triggers of eventing.knative.dev) in the
+// verb with the resource (of Group, as in backups.penstock.dev) in the
 // namespace; "" is all namespaces. Any error wraps one of the errors above.
 func (a *Access) Allowed(ctx context.Context, token, verb, resource, namespace string) error {
 	if token == "" {
