@@ -5,7 +5,7 @@ GO      ?= go
 TOOLS    = $(GO) tool -modfile=hack/tools/go.mod
 FUZZTIME ?= 10s
 
-.PHONY: all build test check fmt vet lint race fuzz bench bench-quick bench-backlog recovery reliability faults soak clean help
+.PHONY: all build test check fmt vet lint race fuzz bench bench-quick bench-backlog recovery reliability faults soak e2e clean help
 
 all: check test
 
@@ -72,6 +72,10 @@ reliability:
 TIME ?= 1h
 soak:
 	@hack/reliability.sh $(TIME)
+
+## e2e: on the cluster of KUBECONFIG with images in KO_DOCKER_REPO: install, restarts, mistakes, Knative's conformance (12 minutes; E2E=quick make e2e: 3)
+e2e:
+	@hack/e2e.sh all
 
 FORCE:
 

@@ -70,6 +70,11 @@ func onCluster(t *testing.T) *cluster {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	c.system, c.knative, c.tenant = c.namespace("system"), c.namespace("knative"), c.namespace("shop")
+	_, err = c.core.CoreV1().ConfigMaps(c.system).Create(c.ctx, &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: "config-leader-election"},
+		Data:       map[string]string{"lease-duration": "3s", "renew-deadline": "2s", "retry-period": "200ms"},
+	}, metav1.CreateOptions{})
+	c.must(err)
 	c.dataPlane()
 	return c
 }
@@ -168,6 +173,11 @@ func ownAddress(t *testing.T) string {
 
 // controller starts one, and returns how to stop it.
 func (c *cluster) controller() (stop func()) {
+	stop, _ = c.process()
+	return stop
+}
+
+func (c *cluster) process() (stop func(), pid int) {
 	probes := freePort(c.T)
 	cmd := exec.Command(c.binary)
 	cmd.Env = append(os.Environ(),
@@ -204,7 +214,7 @@ func (c *cluster) controller() (stop func()) {
 		response.Body.Close()
 		return wantStatus(response.StatusCode)
 	})
-	return stop
+	return stop, cmd.Process.Pid
 }
 
 func wantStatus(code int) string {

@@ -1,6 +1,10 @@
 package config
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/penstock-events/penstock/pkg/filter"
+)
 
 // A source that resolves by itself (a controller) is believed and never asked
 // twice: what it has not found yet is matched and not delivered.
@@ -81,6 +85,19 @@ func TestKnativeServicesAreKnownToScaleFromZero(t *testing.T) {
 		s := Compile([]*Object{aBroker("default", nil), o}, Options{Resolve: func(Reference) (string, error) { return "http://x/", nil }})
 		if tr := only(t, s); tr.ScalesFromZero != c.want || !tr.Ready {
 			t.Errorf("%+v: %+v", c.ref, tr)
+		}
+	}
+}
+
+// The function of RequestReply's Triggers exists where its keys do, or where
+// nothing is ever matched.
+func TestAFilterOfRequestReplyNeedsItsKeys(t *testing.T) {
+	for _, keys := range []filter.Keys{nil, filter.NoKeys{}} {
+		o := aTrigger("a", "default", nil)
+		o.Trigger.Filter = filter.Spec{Filters: []filter.Dialect{{CESQL: `KN_VERIFY_CORRELATION_ID(replyid, "rr", "default", "request-reply-keys", 0, 1)`}}}
+		tr := only(t, Compile([]*Object{aBroker("default", nil), o}, Options{Keys: keys}))
+		if tr.Ready != (keys != nil) || (tr.Filter != nil) != tr.Ready || !tr.Ready && tr.Reason != ReasonFilterInvalid {
+			t.Errorf("with %v: %+v", keys, tr)
 		}
 	}
 }

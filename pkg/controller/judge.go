@@ -5,6 +5,7 @@ import (
 
 	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/config/kube"
+	"github.com/penstock-events/penstock/pkg/filter"
 )
 
 // Judge says what is wrong with declarations, exactly as the data plane would.
@@ -23,7 +24,7 @@ const found = "http://found.invalid/"
 func (j *Judge) Broker(b *eventingv1.Broker) (reason, message, channel string) {
 	o := kube.Broker(b)
 	o.Resolved = &config.Resolved{DeadLetterSink: found}
-	s := config.Compile([]*config.Object{o}, config.Options{Channels: j.Channels})
+	s := config.Compile([]*config.Object{o}, config.Options{Channels: j.Channels, Keys: filter.NoKeys{}})
 	if len(s.Brokers()) == 0 {
 		reason, message = refused(s)
 		return reason, message, ""
@@ -39,7 +40,7 @@ func (j *Judge) Trigger(t *eventingv1.Trigger) (reason, message string) {
 	o.Resolved = &config.Resolved{Subscriber: found, DeadLetterSink: found}
 	target := TargetOf(t)
 	broker := &config.Object{Kind: config.KindBroker, Namespace: target.Namespace, Name: target.Name, UID: "broker", Broker: &config.BrokerSpec{}}
-	s := config.Compile([]*config.Object{broker, o}, config.Options{})
+	s := config.Compile([]*config.Object{broker, o}, config.Options{Keys: filter.NoKeys{}})
 	if len(s.Triggers()) == 0 {
 		return refused(s)
 	}

@@ -30,13 +30,6 @@ func (s *subscriber) between(from, to time.Duration) (n int) {
 	return n
 }
 
-// mostOpen is how many requests were open at once at most.
-func (s *subscriber) mostOpen() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.most
-}
-
 // service takes n requests at once, each for so long, and refuses the others.
 func service(n int32, each time.Duration, refused *atomic.Int64) func(int, receipt, http.ResponseWriter) {
 	var open atomic.Int32

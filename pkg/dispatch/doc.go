@@ -13,6 +13,11 @@
 // ingress.) A panic anywhere else is a broken invariant of ours and ends the
 // process, which loses nothing: that costs what a crash costs.
 //
+// A lane whose subscriber scales from zero (config.Trigger.ScalesFromZero) has a
+// pace: its window follows what the subscriber takes, and what it refuses while
+// it is cold or full is no attempt. No other lane knows of it.
+//
 // What it does not do: it makes no HTTP request itself (deliver does), decides
-// no retry (deliver.Policy does) and stores nothing (the channel does).
+// no retry of what counts (deliver.Policy does) and stores nothing (the channel
+// does).
 package dispatch

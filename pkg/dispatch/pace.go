@@ -4,12 +4,12 @@ import "time"
 
 const (
 	// ColdStart is how long a subscriber that scales from zero may refuse before
-	// its refusals count as attempts, and how long one event is spared. A
-	// revision is given up by Knative after 10 minutes without progress, and its
-	// activator holds a request for 5 (revision timeoutSeconds) before it answers 504:
-	// with that answer the time begins, so that a start as long as Knative
-	// waits for is covered; and one that never comes costs no event more than
-	// these five minutes.
+	// its refusals count as attempts, and how long one event is spared. Knative's
+	// activator mostly holds requests, for as long as the revision allows (300 s),
+	// and refuses where it has no room or no revision to wait for; pulling an
+	// image and starting a node are matters of minutes. Twice as long (Knative
+	// gives a revision up after 10 minutes) would double what an outage costs
+	// before it shows in dead letters. The retries come on top.
 	ColdStart = 5 * time.Minute
 
 	// firstWindow is how many attempts a paced lane has in flight before it has

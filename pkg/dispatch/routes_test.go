@@ -1,9 +1,16 @@
 package dispatch_test
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/base64"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/penstock-events/penstock/pkg/config"
+	"github.com/penstock-events/penstock/pkg/event"
 	"github.com/penstock-events/penstock/pkg/filter"
 )
 
@@ -156,6 +163,73 @@ func TestAMovedSubscriberGetsWhatIsStillPending(t *testing.T) {
 		w.after(time.Minute)
 		if moved.count() != 20 {
 			t.Errorf("the new subscriber got %d of 20", moved.count())
+		}
+	})
+}
+
+// keyring is one RequestReply's key.
+type keyring struct{ cipher.AEAD }
+
+func (k keyring) Ciphers(secret, namespace, name string) []cipher.AEAD {
+	if secret+"/"+namespace+"/"+name != "keys/default/rr" {
+		return nil
+	}
+	return []cipher.AEAD{k}
+}
+
+// The filter is compiled again from the log after a restart, with the keys of
+// that process: what was accepted before is matched by them.
+func TestAStoredFilterOfRequestReplyFindsItsKeysAgain(t *testing.T) {
+	inWorld(t, func(w *world) {
+		block, err := aes.NewCipher(make([]byte, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealer, err := cipher.NewGCM(block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.options.Keys = keyring{sealer}
+		sub := w.subscribe("sub", nil)
+		w.trigger("sub", "", "sub", func(o *config.Object) {
+			o.Trigger.Filter = filter.Spec{Filters: []filter.Dialect{{CESQL: `KN_VERIFY_CORRELATION_ID(replyid, "rr", "default", "keys", 0, 1)`}}}
+		})
+		reply := func(id string, valid bool) event.Event {
+			nonce := make([]byte, sealer.NonceSize())
+			box := sealer.Seal(nonce, nonce, []byte("request"), nil)
+			if !valid {
+				box[20] ^= 1
+			}
+			e, err := event.Edit(newEvent(t, id, "reply")).Set("replyid", "request:"+base64.URLEncoding.EncodeToString(box)+":0").Build()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
+		}
+		w.run()
+		w.append(reply("valid", true), reply("forged", false), newEvent(t, "other", "reply"))
+		w.after(time.Second)
+		w.shutdown()
+		appender := w.log
+		if _, err := appender.Append(t.Context(), brokerUID, one(reply("between", true))); err != nil {
+			t.Fatal(err)
+		}
+		w.begin()
+		w.apply()
+		w.after(time.Second)
+		var got []string
+		for _, r := range sub.receipts() {
+			got = append(got, r.id)
+		}
+		if fmt.Sprint(got) != "[valid between]" {
+			t.Errorf("delivered %v", got)
+		}
+		w.shutdown()
+
+		w.options.Keys = nil // as if the cluster's log were opened elsewhere
+		w.begin()
+		if err := w.tryApply(); err == nil || !strings.Contains(err.Error(), "KN_VERIFY_CORRELATION_ID") {
+			t.Errorf("apply: %v, want what is wrong with the stored filter", err)
 		}
 	})
 }

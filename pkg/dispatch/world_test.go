@@ -114,7 +114,7 @@ func (w *world) tryApply() error {
 		objects = append(objects, o)
 	}
 	s := config.Compile(objects, config.Options{
-		DefaultChannel: config.ChannelMemory, Removed: w.gone,
+		DefaultChannel: config.ChannelMemory, Removed: w.gone, Keys: w.options.Keys,
 		Resolve: func(r config.Reference) (string, error) { return "http://" + r.Name, nil },
 	})
 	if b, ok := s.Broker("default", "default"); !ok || !b.Ready {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -216,17 +217,29 @@ func TestBrokerWorkFlowWithTransformation(t *testing.T) {
 // channel makes an InMemoryChannel with one subscriber.
 func channel(s *kube.Space, name string, to *kube.Receiver) {
 	s.T().Helper()
-	for resource, object := range map[string]map[string]any{
+	objects := map[string]map[string]any{
 		"inmemorychannels": {"kind": "InMemoryChannel", "metadata": map[string]any{"name": name}},
 		"subscriptions": {"kind": "Subscription", "metadata": map[string]any{"name": name}, "spec": map[string]any{
 			"channel":    map[string]any{"apiVersion": "messaging.knative.dev/v1", "kind": "InMemoryChannel", "name": name},
 			"subscriber": map[string]any{"uri": to.URL()},
 		}},
-	} {
+	}
+	for _, resource := range []string{"inmemorychannels", "subscriptions"} {
+		object := objects[resource]
 		object["apiVersion"] = "messaging.knative.dev/v1"
 		client := s.Dynamic.Resource(schema.GroupVersionResource{Group: "messaging.knative.dev", Version: "v1", Resource: resource}).Namespace(s.Name)
 		if _, err := client.Create(s.Context(), &unstructured.Unstructured{Object: object}, metav1.CreateOptions{}); err != nil {
 			s.T().Fatalf("make %s %s: %v", object["kind"], name, err)
+		}
+		if resource == "subscriptions" {
+			// Its finalizer needs the channel, which goes with the namespace.
+			s.T().Cleanup(func() {
+				_ = client.Delete(s.Context(), name, metav1.DeleteOptions{})
+				s.Eventually("the Subscription is gone", kube.Patience, func() (bool, string) {
+					_, err := client.Get(s.Context(), name, metav1.GetOptions{})
+					return apierrors.IsNotFound(err), fmt.Sprint(err)
+				})
+			})
 		}
 		s.Eventually(fmt.Sprint(object["kind"], " is Ready"), kube.Patience, func() (bool, string) {
 			got, err := client.Get(s.Context(), name, metav1.GetOptions{})
@@ -239,8 +252,7 @@ func channel(s *kube.Space, name string, to *kube.Receiver) {
 					return true, ""
 				}
 			}
-			// The subscription waits for the channel, whichever is made first.
-			return resource == "subscriptions" && len(conditions) == 0, fmt.Sprint(conditions)
+			return false, fmt.Sprint(conditions)
 		})
 	}
 }

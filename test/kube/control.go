@@ -144,7 +144,7 @@ func (st *Stream) Settled(r *Receiver, bound time.Duration) probe.Tally {
 	query := map[string]string{"prefix": st.m.Prefix, "n": strconv.Itoa(p.Begun)}
 	why := st.space.eventually(bound, func() (bool, string) {
 		st.space.must(http.MethodGet, "tally/"+r.Name, query, nil, &tally)
-		return tally.Lost <= p.Given, fmt.Sprintf("%d of %d events are missing at %s: %v", tally.Lost, p.Begun, r.Name, tally.Missing)
+		return tally.Lost <= p.Given, fmt.Sprintf("%d of %d events are missing at %s: %v", tally.Lost, p.Begun, r.Name, tally.Missing[:min(20, len(tally.Missing))])
 	})
 	if why != "" {
 		st.space.t.Errorf("after %v %s", bound, why)

@@ -78,7 +78,8 @@ func root() (string, error) {
 	}
 }
 
-// Ko runs ko in the root of the module and returns what it printed.
+// Ko runs ko in the root of the module and returns what it printed: its own
+// progress too, and kubectl's warnings.
 func Ko(ctx context.Context, args ...string) (string, error) {
 	dir, err := root()
 	if err != nil {
@@ -87,12 +88,11 @@ func Ko(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "ko", args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false "+os.Getenv("GOFLAGS"))
-	var out, diagnostics strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &diagnostics
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("ko %s: %w\n%s%s", strings.Join(args, " "), err, tail(diagnostics.String(), 30), tail(out.String(), 10))
+	said, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("ko %s: %w\n%s", strings.Join(args, " "), err, tail(string(said), 40))
 	}
-	return strings.TrimSpace(out.String()), nil
+	return strings.TrimSpace(string(said)), nil
 }
 
 // image builds and pushes the probe, unless E2E_PROBE_IMAGE names one that
@@ -101,7 +101,8 @@ func image(ctx context.Context) (string, error) {
 	if ref := os.Getenv("E2E_PROBE_IMAGE"); ref != "" {
 		return ref, nil
 	}
-	return Ko(ctx, "build", "--sbom=none", "github.com/penstock-events/penstock/test/kube/cmd/probe")
+	said, err := Ko(ctx, "build", "--sbom=none", "github.com/penstock-events/penstock/test/kube/cmd/probe")
+	return said[strings.LastIndexByte(said, '\n')+1:], err // the last line is the image
 }
 
 func tail(text string, n int) string {

@@ -38,11 +38,12 @@ var layer = map[string]int{
 	"pkg/loaded":              2,
 	"pkg/auth/tokenreview":    2,
 
-	"pkg/config/file": 3,
-	"pkg/config/kube": 3,
-	"pkg/ingress":     3,
-	"pkg/dispatch":    3,
-	"pkg/api":         3,
+	"pkg/config/file":  3,
+	"pkg/config/kube":  3,
+	"pkg/ingress":      3,
+	"pkg/dispatch":     3,
+	"pkg/api":          3,
+	"pkg/requestreply": 2,
 
 	"pkg/controller":           4,
 	"pkg/controller/broker":    4,

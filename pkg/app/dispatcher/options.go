@@ -22,6 +22,7 @@ type Options struct {
 	Listen        string        `split_words:"true" default:":9092"`
 	APIListen     string        `split_words:"true" default:":8088"`
 	MetricsListen string        `split_words:"true" default:":9090"`
+	RequestReply  string        `split_words:"true" default:"/var/run/secrets/request-reply"`
 	DrainTimeout  time.Duration `split_words:"true" default:"20s"`
 	ScrubRate     string        `split_words:"true" default:"20Mi"`
 	LogFormat     string        `split_words:"true" default:"json"`
@@ -37,6 +38,7 @@ func (o *Options) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.Listen, "listen", o.Listen, "address that ingress pods append to (PENSTOCK_LISTEN)")
 	flags.StringVar(&o.APIListen, "api-listen", o.APIListen, "address of the API and the probes /healthz and /readyz (PENSTOCK_API_LISTEN)")
 	flags.StringVar(&o.MetricsListen, "metrics-listen", o.MetricsListen, "address of /metrics (PENSTOCK_METRICS_LISTEN)")
+	flags.StringVar(&o.RequestReply, "request-reply", o.RequestReply, "folder with the keys of Knative's RequestReply, a folder for each Secret (PENSTOCK_REQUEST_REPLY)")
 	flags.DurationVar(&o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long a stop waits for deliveries in flight (PENSTOCK_DRAIN_TIMEOUT)")
 	flags.StringVar(&o.ScrubRate, "scrub-rate", o.ScrubRate, "bytes a second at which stored events are read once a day to find damage; 0 switches that off (PENSTOCK_SCRUB_RATE)")
 	flags.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json (PENSTOCK_LOG_FORMAT)")

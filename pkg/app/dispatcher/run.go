@@ -26,6 +26,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/channel/remote"
 	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/config/kube"
+	"github.com/penstock-events/penstock/pkg/requestreply"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
@@ -50,9 +51,10 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 	}
 	defer closeAll()
 
+	keys := requestreply.Open(requestreply.Options{Dir: o.RequestReply, Logger: logger})
 	_, maxIdle := process.Descriptors()
 	e, err := engine.Open(engine.Options{
-		Data: o.Data, ScrubRate: o.ScrubRate, DrainTimeout: o.DrainTimeout, Logger: logger, Guard: o.Guard, MaxIdle: maxIdle,
+		Data: o.Data, ScrubRate: o.ScrubRate, DrainTimeout: o.DrainTimeout, Logger: logger, Guard: o.Guard, MaxIdle: maxIdle, Keys: keys,
 		Number: func(log channel.Log) channel.Log { return owned.New(log, owned.First(ordinal)) },
 	})
 	if err != nil {
@@ -61,6 +63,7 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 	defer e.Close()
 	life := process.NewLifecycle()
 	defer func() { err = errors.Join(err, life.Stop()) }()
+	life.Start("keys of RequestReply", keys.Run)
 	e.StartChannels(life)
 	e.StartMetrics(life, metrics)
 
@@ -77,7 +80,7 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 	// meet each Trigger that was ready when it came.
 	source := kube.New(kube.Options{
 		Client: clients.Knative, Logger: logger, Stored: func() []kube.Stored { return stored(ctx, e, logger) },
-		Compile: config.Options{DefaultChannel: e.Kind(), Channels: e.Kinds()},
+		Compile: config.Options{DefaultChannel: e.Kind(), Channels: e.Kinds(), Keys: keys},
 	})
 	inForce := make(chan struct{})
 	life.Start("configuration", func(ctx context.Context) error {

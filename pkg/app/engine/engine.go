@@ -30,6 +30,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/deliver"
 	"github.com/penstock-events/penstock/pkg/dispatch"
+	"github.com/penstock-events/penstock/pkg/filter"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
@@ -47,6 +48,9 @@ type Options struct {
 	// Number is put around each log, nil for nothing: it gives the shards the
 	// numbers under which this process owns them.
 	Number func(channel.Log) channel.Log
+
+	// Keys are those of KN_VERIFY_CORRELATION_ID in filters; nil has no such function.
+	Keys filter.Keys
 
 	// What a backup says of where its configuration came from.
 	Files, Resolve []string
@@ -82,7 +86,7 @@ func Open(o Options) (*Engine, error) {
 	}
 	e.client = deliver.New(deliver.Options{Guard: o.Guard, MaxIdle: o.MaxIdle})
 	e.Dispatcher = dispatch.New(dispatch.Options{
-		Sender: e.client, Metrics: e.Metrics, Logger: o.Logger, Logs: e.logs, DrainTimeout: o.DrainTimeout,
+		Sender: e.client, Metrics: e.Metrics, Logger: o.Logger, Logs: e.logs, DrainTimeout: o.DrainTimeout, Keys: o.Keys,
 	})
 	e.views = newViews(e.Dispatcher)
 	e.ready = &readiness{logs: e.logs}

@@ -18,7 +18,9 @@ import (
 	"github.com/penstock-events/penstock/pkg/channel/remote"
 	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/config/kube"
+	"github.com/penstock-events/penstock/pkg/controller/pods"
 	front "github.com/penstock-events/penstock/pkg/ingress"
+	"github.com/penstock-events/penstock/pkg/loaded"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
@@ -73,26 +75,29 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 	// Events are taken when all Brokers are known: none that is ready is
 	// answered with 404.
 	source := kube.New(kube.Options{
-		Client: clients.Knative, Logger: logger,
+		Client: clients.Knative, Logger: logger, BrokersOnly: true,
 		Compile: config.Options{DefaultChannel: config.ChannelDisk, Channels: []string{config.ChannelDisk, config.ChannelMemory}},
 	})
-	var table atomic.Pointer[front.Table]
-	table.Store(&front.Table{})
-	loaded := make(chan struct{})
+	brokers := newBrokers()
+	life.Start("pods", func(ctx context.Context) error {
+		return pods.Run(ctx, pods.Options{Client: clients.Kube, Namespace: o.Namespace, Service: o.Service, Port: 1}, func(all []loaded.Pod) {
+			brokers.share(len(all))
+		})
+	})
+	inForce := make(chan struct{})
 	life.Start("configuration", func(ctx context.Context) error {
 		first := true
 		return source.Run(ctx, func(s *config.Snapshot) {
-			next := table.Load().Next(s, 1)
-			table.Store(&next)
+			brokers.show(s)
 			board.Publish(versions(s))
 			if first {
 				first = false
-				close(loaded)
+				close(inForce)
 			}
 		})
 	})
 	select {
-	case <-loaded:
+	case <-inForce:
 	case <-ctx.Done():
 		return nil
 	case err := <-life.Failed():
@@ -101,9 +106,8 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 
 	maxSenders, _ := process.Descriptors()
 	appender := func(channel.UID) (channel.Appender, bool) { return hop, true }
-	handler := front.New(front.Options{Metrics: metrics, Logger: logger, Routes: func(namespace, name string) (front.Target, bool) {
-		return table.Load().Target(namespace, name, appender)
-	}})
+	target := func(namespace, name string) (front.Target, bool) { return brokers.table.Load().Target(namespace, name, appender) }
+	handler := front.New(front.Options{Metrics: metrics, Logger: logger, Routes: target})
 	for i, ln := range doors {
 		server := front.NewServer(handler, front.ServerOptions{
 			Metrics: metrics, Logger: logger, LameDuck: o.LameDuck, DrainTimeout: o.DrainTimeout, MaxConns: max(1, maxSenders/len(doors)),

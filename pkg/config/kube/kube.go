@@ -49,6 +49,10 @@ type Options struct {
 	Factory externalversions.SharedInformerFactory
 	Client  versioned.Interface
 
+	// BrokersOnly leaves Triggers alone, which may be thousands: for a process
+	// that takes events and delivers none.
+	BrokersOnly bool
+
 	// Compile is passed on to config.Compile. Generation, Previous and Removed are
 	// filled in here.
 	Compile config.Options

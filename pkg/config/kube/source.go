@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/tools/cache"
+	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 	"knative.dev/eventing/pkg/client/informers/externalversions"
 	eventinglisters "knative.dev/eventing/pkg/client/listers/eventing/v1"
 
@@ -25,7 +26,7 @@ type Source struct {
 	ready atomic.Bool
 
 	brokers  eventinglisters.BrokerLister
-	triggers eventinglisters.TriggerLister
+	triggers eventinglisters.TriggerLister // nil with BrokersOnly
 
 	// touched holds one token while there is a change that has not been looked at.
 	touched chan struct{}
@@ -38,7 +39,7 @@ func New(o Options) *Source {
 }
 
 // Run watches until ctx ends, and calls apply with each new Snapshot, from its
-// own goroutine and never twice at once. The first comes when both caches have
+// own goroutine and never twice at once. The first comes when the caches have
 // come into step with the API server, however long that takes, and is there
 // also when nothing is declared. What changes while apply runs is in the next.
 // While the API server is away the last stays in force. Run returns nil when
@@ -73,15 +74,21 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Snapshot)) error {
 
 // watch has the informers touch the Source.
 func (s *Source) watch(factory externalversions.SharedInformerFactory) (synced []cache.InformerSynced, leave func(), err error) {
-	brokers, triggers := factory.Eventing().V1().Brokers(), factory.Eventing().V1().Triggers()
-	s.brokers, s.triggers = brokers.Lister(), triggers.Lister()
+	brokers := factory.Eventing().V1().Brokers()
+	s.brokers = brokers.Lister()
+	informers := map[string]cache.SharedIndexInformer{config.KindBroker: brokers.Informer()}
+	if !s.o.BrokersOnly {
+		triggers := factory.Eventing().V1().Triggers()
+		s.triggers = triggers.Lister()
+		informers[config.KindTrigger] = triggers.Informer()
+	}
 	var leaves []func()
 	leave = func() {
 		for _, l := range leaves {
 			l()
 		}
 	}
-	for kind, informer := range map[string]cache.SharedIndexInformer{config.KindBroker: brokers.Informer(), config.KindTrigger: triggers.Informer()} {
+	for kind, informer := range informers {
 		// It is refused where the informer runs already; then its owner has set one.
 		_ = informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) { s.failed(kind, err) })
 		registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -166,8 +173,11 @@ func (s *Source) look(apply func(*config.Snapshot)) time.Duration {
 	start := time.Now()
 	brokers, err := s.brokers.List(labels.Everything())
 	if err == nil {
-		triggers, err2 := s.triggers.List(labels.Everything())
-		if err = err2; err == nil && (s.state.take(brokers, triggers, s.o.Now()) || s.last == nil) {
+		var triggers []*eventingv1.Trigger
+		if s.triggers != nil {
+			triggers, err = s.triggers.List(labels.Everything())
+		}
+		if err == nil && (s.state.take(brokers, triggers, s.o.Now()) || s.last == nil) {
 			s.compile()
 			apply(s.last)
 			s.ready.Store(true)

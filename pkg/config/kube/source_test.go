@@ -57,6 +57,22 @@ func TestAnEmptyClusterIsASnapshotToo(t *testing.T) {
 	})
 }
 
+// An ingress has no right to read Triggers and no use for them.
+func TestWithBrokersOnlyNobodyAsksForTriggers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t, Options{BrokersOnly: true}, broker("shop", "default", "b1"), trigger("shop", "orders", "t1", "default"))
+		defer c.stop()
+		if s := c.last(); len(s.Brokers()) != 1 || len(s.Triggers()) != 0 {
+			t.Errorf("brokers %v, triggers %v", s.Brokers(), s.Triggers())
+		}
+		for _, action := range c.client.Actions() {
+			if action.GetResource().Resource == "triggers" && action.GetVerb() != "create" {
+				t.Errorf("%s of triggers", action.GetVerb())
+			}
+		}
+	})
+}
+
 func TestOtherClassesAreIgnored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		other := broker("shop", "kafka", "b2")

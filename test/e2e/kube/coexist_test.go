@@ -17,7 +17,7 @@ import (
 // one namespace. While the objects of one are changed, those of the other keep
 // their resourceVersion: nobody wrote to them.
 func TestTwoClassesDoNotTouchEachOther(t *testing.T) {
-	s := kube.New(t)
+	s := space(t)
 	if !s.HasReference {
 		t.Skip("Knative's broker class is not installed")
 	}
@@ -83,7 +83,7 @@ func TestTwoClassesDoNotTouchEachOther(t *testing.T) {
 // TestATriggerOfNoBrokerIsToldSo.
 func TestATriggerOfNoBrokerIsToldSo(t *testing.T) {
 	t.Parallel()
-	s := kube.New(t)
+	s := space(t)
 	sink := s.Receiver("sink")
 	tr := s.Trigger("orphan", "nobody", sink.Ref())
 	s.AwaitTriggerThat("orphan", "says that there is no Broker", func(tr *eventingv1.Trigger) bool {

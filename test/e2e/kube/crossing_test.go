@@ -16,7 +16,7 @@ import (
 // TestATriggerMovesFromOneNamespacesBrokerToAnothers: spec.brokerRef may change
 // on a living Trigger. After Ready events come from the new Broker only.
 func TestATriggerMovesFromOneNamespacesBrokerToAnothers(t *testing.T) {
-	here, there := kube.New(t), kube.New(t)
+	here, there := space(t), space(t)
 	here.SetFlag("cross-namespace-event-links", "enabled")
 	at := func(s *kube.Space) func(*eventingv1.Trigger) {
 		return func(tr *eventingv1.Trigger) {
@@ -53,7 +53,7 @@ func TestATriggerMovesFromOneNamespacesBrokerToAnothers(t *testing.T) {
 
 // TestATriggerAcrossNamespacesWaitsForTheFlag.
 func TestATriggerAcrossNamespacesWaitsForTheFlag(t *testing.T) {
-	here, there := kube.New(t), kube.New(t)
+	here, there := space(t), space(t)
 	there.ReadyBroker("default")
 	sink := here.Receiver("sink")
 	tr := here.NewTrigger("trigger", "", sink.Ref(), func(tr *eventingv1.Trigger) {

@@ -27,7 +27,7 @@ const rate = 100 // events a second
 // underLoad starts a stream and returns when it flows.
 func underLoad(t *testing.T) *load {
 	t.Helper()
-	s := kube.New(t)
+	s := space(t)
 	l := &load{s: s, sink: s.Receiver("sink"), flaky: s.Receiver("flaky"), dead: s.Receiver("dead")}
 	l.flaky.Set(probe.Mood{PerID: true, Steps: []probe.Step{{Times: 1, Status: http.StatusServiceUnavailable}}})
 	url := kube.Address(s.ReadyBroker("default", kube.BrokerDelivers(
@@ -59,6 +59,7 @@ func (l *load) judge(t *testing.T, what string) {
 // TestNothingIsLostWhenAPodIsDeletedUnderLoad, one component after the other,
 // in order and by a kill.
 func TestNothingIsLostWhenAPodIsDeletedUnderLoad(t *testing.T) {
+	kube.On(t)
 	for _, c := range []struct {
 		name, component string
 		grace           int64
@@ -170,7 +171,7 @@ func answered(r *kube.Receiver, ids []string) (n int) {
 // while events are pending, and installed again.
 func TestWhatIsRemovedLeavesItsVolumes(t *testing.T) {
 	full(t)
-	s := kube.New(t)
+	s := space(t)
 	url := kube.Address(s.ReadyBroker("default", kube.BrokerDelivers(
 		kube.Backoff(kube.Delivery(nil, 1000), eventingduck.BackoffPolicyLinear, "PT1S"))))
 	sink := s.Receiver("sink", probe.Step{Status: http.StatusServiceUnavailable})

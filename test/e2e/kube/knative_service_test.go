@@ -43,7 +43,7 @@ func servingCRD(t *testing.T) string {
 // writes. Behind its address the probe plays activator and pod: 503 while there
 // is no pod, then a first answer that takes long.
 func TestAKnativeServiceThatScalesFromZeroGetsEveryEvent(t *testing.T) {
-	s := kube.New(t)
+	s := space(t)
 	s.Define(servingCRD(t))
 	asleep, first := 20*time.Second, 8*time.Second
 	if quick() {

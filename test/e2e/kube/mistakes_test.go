@@ -40,7 +40,7 @@ func here(s *kube.Space, d duckv1.Destination) duckv1.Destination {
 // neighbour on the same Broker does not notice.
 func TestAMistakeInATriggerIsNamedAndHurtsNobodyElse(t *testing.T) {
 	t.Parallel()
-	s := kube.New(t)
+	s := space(t)
 	url := kube.Address(s.ReadyBroker("default"))
 	good, sink := s.Receiver("good"), s.Receiver("sink")
 	s.ReadyTrigger("good", "default", good.Ref(), kube.Attributes("type", "good"))
@@ -116,7 +116,7 @@ func TestAMistakeInATriggerIsNamedAndHurtsNobodyElse(t *testing.T) {
 // meanwhile arrives.
 func TestASubscriberThatAppearsLaterMakesItsTriggerReady(t *testing.T) {
 	t.Parallel()
-	s := kube.New(t)
+	s := space(t)
 	url := kube.Address(s.ReadyBroker("default"))
 	late := here(s, duckv1.Destination{Ref: &duckv1.KReference{APIVersion: "v1", Kind: "Service", Name: "late"}})
 	s.Trigger("trigger", "default", late)
@@ -133,7 +133,7 @@ func TestASubscriberThatAppearsLaterMakesItsTriggerReady(t *testing.T) {
 // TestAnAddressThatCannotBeCalledIsReadyAndDeadLetters is Knative's rule for bad://uri.
 func TestAnAddressThatCannotBeCalledIsReadyAndDeadLetters(t *testing.T) {
 	t.Parallel()
-	s := kube.New(t)
+	s := space(t)
 	url := kube.Address(s.ReadyBroker("default"))
 	good, dead := s.Receiver("good"), s.Receiver("dead")
 	s.ReadyTrigger("good", "default", good.Ref())
@@ -151,7 +151,7 @@ func TestAnAddressThatCannotBeCalledIsReadyAndDeadLetters(t *testing.T) {
 // another Broker does not notice.
 func TestAMistakeInABrokerIsNamed(t *testing.T) {
 	t.Parallel()
-	s := kube.New(t)
+	s := space(t)
 	good := kube.Address(s.ReadyBroker("good"))
 	config := func(name string, data map[string]string) *duckv1.KReference {
 		if data != nil {
@@ -204,7 +204,7 @@ func TestAMistakeInABrokerIsNamed(t *testing.T) {
 // it was created with.
 func TestAChangedChannelIsRefusedAndNothingIsLost(t *testing.T) {
 	t.Parallel()
-	s := kube.New(t)
+	s := space(t)
 	url := kube.Address(s.ReadyBroker("default"))
 	sink := s.Receiver("sink")
 	s.ReadyTrigger("trigger", "default", sink.Ref())

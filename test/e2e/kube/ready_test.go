@@ -46,7 +46,7 @@ func until(s *kube.Space, what string, w func(context.Context, metav1.ListOption
 // dispatcher has it, whichever the event meets.
 func TestAnEventPostedTheMomentATriggerIsReadyIsDelivered(t *testing.T) {
 	t.Parallel()
-	s := kube.New(t)
+	s := space(t)
 	url := kube.Address(s.ReadyBroker("default"))
 	sink := s.Receiver("sink")
 	rounds, each := 30, 9
@@ -86,7 +86,7 @@ func TestAnEventPostedTheMomentATriggerIsReadyIsDelivered(t *testing.T) {
 // TestABrokerThatIsReadyAcceptsAtOnce: at every ingress.
 func TestABrokerThatIsReadyAcceptsAtOnce(t *testing.T) {
 	t.Parallel()
-	s := kube.New(t)
+	s := space(t)
 	rounds := 10
 	if quick() {
 		rounds = 5
@@ -118,7 +118,7 @@ func TestABrokerThatIsReadyAcceptsAtOnce(t *testing.T) {
 // before is not delivered for it.
 func TestABrokerMadeAgainUnderItsNameIsANewOne(t *testing.T) {
 	t.Parallel()
-	s := kube.New(t)
+	s := space(t)
 	url := kube.Address(s.ReadyBroker("default", kube.BrokerDelivers(kube.Delivery(nil, 100))))
 	sink := s.Receiver("sink", probe.Step{Status: http.StatusServiceUnavailable})
 	s.ReadyTrigger("trigger", "default", sink.Ref())

@@ -22,7 +22,7 @@ func TestFiveThousandTriggersBecomeReady(t *testing.T) {
 		t.Skip("E2E_SCALE is not set")
 	}
 	const brokers, each, limit = 10, 500, 200
-	s := kube.New(t)
+	s := space(t)
 	sink := s.Receiver("sink")
 	for b := range brokers {
 		s.ReadyBroker(fmt.Sprintf("broker-%d", b))

@@ -16,7 +16,7 @@ import (
 // all that a Broker does.
 func TestAnEventIsSentRetriedRepliedToAndBuried(t *testing.T) {
 	t.Parallel()
-	s := kube.New(t)
+	s := space(t)
 	url := kube.Address(s.ReadyBroker("default"))
 	dead := s.Receiver("dead")
 	flaky := s.Receiver("flaky",
@@ -53,7 +53,7 @@ func waits(t *testing.T, attempts []probe.Request, want ...time.Duration) {
 // Trigger, and delivery of a Broker.
 func TestChangesTakeEffectWithoutARestart(t *testing.T) {
 	t.Parallel()
-	s := kube.New(t)
+	s := space(t)
 	url := kube.Address(s.ReadyBroker("default", kube.BrokerDelivers(kube.Delivery(nil, 0))))
 	one, two, dead := s.Receiver("one"), s.Receiver("two"), s.Receiver("dead")
 	s.ReadyTrigger("trigger", "default", one.Ref(), kube.Attributes("type", "a"))
