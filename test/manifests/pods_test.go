@@ -48,9 +48,7 @@ func everywhere(t *testing.T, test func(t *testing.T, objects []object)) {
 	for _, dir := range applied {
 		t.Run(dir, func(t *testing.T) { test(t, folder(t, dir)) })
 	}
-	for _, dir := range []string{"deploy/message-queue", "deploy/request-reply"} {
-		t.Run(dir, func(t *testing.T) { test(t, rendered(t, dir)) })
-	}
+	t.Run("deploy/message-queue", func(t *testing.T) { test(t, rendered(t, "deploy/message-queue")) })
 }
 
 func TestEveryFieldIsOneThatKubernetesKnows(t *testing.T) {
