@@ -17,6 +17,7 @@ import "github.com/penstock-events/penstock/pkg/channel"
 const (
 	ReasonLoading                 = "Loading"                         // not every serving pod has it yet
 	ReasonConfigMapNotFound       = "ConfigMapNotFound"               // spec.config names one that is not there
+	ReasonConfigMapForbidden      = "ConfigMapForbidden"              // it is in a namespace that is nobody's here
 	ReasonConfigIgnored           = "ConfigIgnored"                   // spec.config is not for us
 	ReasonCrossNamespaceForbidden = "CrossNamespaceEventLinksOff"     // brokerRef.namespace without the flag
 	ReasonTLSNotSupported         = "TransportEncryptionNotSupported" // the flag asks for more than http

@@ -41,8 +41,8 @@ const component = "penstock-controller"
 // Requests to the API server in a second. Knative's default of a few makes
 // thousands of Triggers wait for each other; the server protects itself.
 const (
-	defaultQPS   = 100
-	defaultBurst = 200
+	defaultQPS   = 200
+	defaultBurst = 400
 )
 
 type loadedUIDs = []channel.UID

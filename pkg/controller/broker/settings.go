@@ -85,9 +85,13 @@ func (r *Reconciler) read(b *eventingv1.Broker) (settingsFound, error) {
 	if namespace == "" {
 		namespace = b.Namespace
 	}
+	if namespace != b.Namespace && namespace != r.EventingNamespace && namespace != r.SystemNamespace {
+		return settingsFound{reason: controller.ReasonConfigMapForbidden,
+			message: fmt.Sprintf("spec.config: ConfigMap %s/%s is in another namespace: name one in %s, or in %s where the operator keeps those for all", namespace, ref.Name, b.Namespace, r.EventingNamespace)}, nil
+	}
 	version, kind := configMap.ToAPIVersionAndKind()
 	if err := r.Tracker.TrackReference(tracker.Reference{APIVersion: version, Kind: kind, Namespace: namespace, Name: ref.Name}, b); err != nil {
-		return settingsFound{encoded: none, reason: controller.ReasonConfigMapNotFound, message: fmt.Sprintf("spec.config: %v", err)}, nil
+		return settingsFound{reason: controller.ReasonConfigMapNotFound, message: fmt.Sprintf("spec.config: %v", err)}, nil
 	}
 	cm, err := r.ConfigMaps.ConfigMaps(namespace).Get(ref.Name)
 	switch {
@@ -95,14 +99,14 @@ func (r *Reconciler) read(b *eventingv1.Broker) (settingsFound, error) {
 		return settingsFound{encoded: none, note: controller.ReasonConfigIgnored,
 			text: fmt.Sprintf("spec.config: ConfigMap %s/%s, which Knative's defaults name, is for other classes", namespace, ref.Name)}, nil
 	case apierrs.IsNotFound(err):
-		return settingsFound{encoded: none, reason: controller.ReasonConfigMapNotFound,
+		return settingsFound{reason: controller.ReasonConfigMapNotFound,
 			message: fmt.Sprintf("spec.config: there is no ConfigMap %s/%s: create it, if need be without any key", namespace, ref.Name)}, nil
 	case err != nil:
 		return settingsFound{}, fmt.Errorf("read ConfigMap %s/%s: %w", namespace, ref.Name, err)
 	}
-	encoded, err := kube.EncodeSettings(controller.Settings(cm.Data))
+	encoded, err := kube.EncodeSettings(r.Judge.Public(controller.Settings(cm.Data)))
 	if err != nil {
-		return settingsFound{encoded: none, reason: controller.ReasonConfigMapNotFound, message: fmt.Sprintf("spec.config: ConfigMap %s/%s: %v", namespace, ref.Name, err)}, nil
+		return settingsFound{reason: controller.ReasonConfigMapNotFound, message: fmt.Sprintf("spec.config: ConfigMap %s/%s: %v", namespace, ref.Name, err)}, nil
 	}
 	return settingsFound{encoded: encoded}, nil
 }

@@ -569,6 +569,15 @@ func TestFaultsOfTheDeclaration(t *testing.T) {
 			t.Spec.Delivery = &eventingduckv1.DeliverySpec{BackoffDelay: ptr("soon")}
 		}, config.ReasonDeliveryInvalid, `spec.delivery.backoffDelay: "soon": want an ISO-8601 duration such as PT0.5S, PT30S or PT5M`),
 	}
+	reply := func(t *eventingv1.Trigger) {
+		t.Spec.Filters = []eventingv1.SubscriptionsAPIFilter{{CESQL: "KN_VERIFY_CORRELATION_ID(correlationid, 'ask', 'shop', 'keys', 0, 1)"}}
+	}
+	table = append(table, TableRow{
+		Name: "the filter that Knative's RequestReply makes", Key: key, WithReactors: noWebhook,
+		Objects:           []runtime.Object{aBroker(), aTrigger(reply), aService("biller")},
+		WantStatusUpdates: wrote(aTrigger(reply, ready, noted)),
+		WantEvents:        []string{readyEvent},
+	})
 	cured := aTrigger(annotated("penstock.dev/concurrency", "2"), ready, notSubscribed(config.ReasonAnnotationInvalid, "it was wrong"), noted)
 	table = append(table, TableRow{
 		Name: "a fault that is cured is to be loaded", Key: key,
