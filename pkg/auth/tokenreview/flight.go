@@ -95,7 +95,7 @@ func unavailable(err error) error {
 	if reason := apierrors.ReasonForError(err); reason != "" {
 		return fmt.Errorf("%w: Kubernetes answers %s", ErrUnavailable, reason)
 	}
-	if ctx := errors.Is(err, context.DeadlineExceeded); ctx {
+	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%w: Kubernetes does not answer", ErrUnavailable)
 	}
 	return fmt.Errorf("%w: Kubernetes could not be asked", ErrUnavailable)

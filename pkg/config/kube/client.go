@@ -7,7 +7,9 @@ import (
 	"knative.dev/eventing/pkg/client/informers/externalversions"
 )
 
-func newClient(c *rest.Config, userAgent string) (versioned.Interface, error) {
+// NewClient makes the client of a Source, under a name that the API server's
+// logs show.
+func NewClient(c *rest.Config, userAgent string) (versioned.Interface, error) {
 	own := rest.CopyConfig(c)
 	own.UserAgent = userAgent
 	return versioned.NewForConfig(own)

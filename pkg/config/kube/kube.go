@@ -19,7 +19,6 @@ import (
 	"log/slog"
 	"time"
 
-	"k8s.io/client-go/rest"
 	"knative.dev/eventing/pkg/client/clientset/versioned"
 	"knative.dev/eventing/pkg/client/informers/externalversions"
 
@@ -72,12 +71,6 @@ type Stored struct {
 	Broker   channel.UID
 	Name     string        // namespace/name
 	Triggers []channel.UID // that have a lane or a route in it
-}
-
-// NewClient makes the client of a Source, with a time limit for what is not a
-// watch and the name that API server logs show.
-func NewClient(c *rest.Config, userAgent string) (versioned.Interface, error) {
-	return newClient(c, userAgent)
 }
 
 func (o *Options) fill() {
