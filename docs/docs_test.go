@@ -189,6 +189,38 @@ func TestEveryProgramOfAClusterHasASectionWithItsFlagsAndVariables(t *testing.T)
 	}
 }
 
+// ARCHITECTURE.md shows the layers that test/layers enforces.
+func TestArchitectureNamesEveryPackageInItsLayer(t *testing.T) {
+	rows := make(map[string]string)
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d+) \| (.*) \|$`).FindAllStringSubmatch(page(t, "../ARCHITECTURE.md"), -1) {
+		rows[row[1]] = row[2]
+	}
+	f, err := parser.ParseFile(token.NewFileSet(), "../test/layers/layers_test.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := 0
+	ast.Inspect(f, func(n ast.Node) bool {
+		pair, ok := n.(*ast.KeyValueExpr)
+		if !ok {
+			return true
+		}
+		name, named := pair.Key.(*ast.BasicLit)
+		layer, numbered := pair.Value.(*ast.BasicLit)
+		if !named || !numbered || layer.Kind != token.INT {
+			return true
+		}
+		packages++
+		if short := strings.TrimPrefix(strings.Trim(name.Value, `"`), "pkg/"); !strings.Contains(rows[layer.Value], "`"+short+"`") {
+			t.Errorf("ARCHITECTURE.md does not have %s in layer %s", short, layer.Value)
+		}
+		return true
+	})
+	if packages < 40 {
+		t.Errorf("only %d packages were found in test/layers", packages)
+	}
+}
+
 // idle is a broker process without anything in it.
 type idle struct{}
 
