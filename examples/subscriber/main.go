@@ -48,20 +48,23 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("subscriber", flag.ContinueOnError)
 	listen := flags.String("listen", ":9001", "address to listen on")
 	status := flags.Int("status", http.StatusNoContent, "status of every answer")
-	failFirst := flags.Int("fail-first", 0, "answer the first N attempts for each event with 503")
+	failFirst := flags.Int("fail-first", 0, "answer the first N attempts for each event with --fail-status")
+	failStatus := flags.Int("fail-status", http.StatusServiceUnavailable, "status of --fail-first")
 	metricsListen := flags.String("metrics-listen", "", "address of /metrics; empty serves none")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *status < 200 || *status > 599 {
-		return fmt.Errorf("--status %d: want a status from 200 to 599", *status)
+	for name, v := range map[string]int{"--status": *status, "--fail-status": *failStatus} {
+		if v < 200 || v > 599 {
+			return fmt.Errorf("%s %d: want a status from 200 to 599", name, v)
+		}
 	}
 	ln, err := net.Listen("tcp", *listen)
 	if err != nil {
 		return err
 	}
 	registry := prometheus.NewRegistry()
-	s := &subscriber{out: out, status: *status, failFirst: *failFirst, attempts: make(map[string]int)}
+	s := &subscriber{out: out, status: *status, failFirst: *failFirst, failStatus: *failStatus, attempts: make(map[string]int)}
 	s.received = promauto.With(registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "subscriber_events_total", Help: "Events received, by the status they were answered with."}, []string{"code"})
 	s.duration = promauto.With(registry).NewHistogram(prometheus.HistogramOpts{
@@ -89,10 +92,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 
 // subscriber answers requests and prints them.
 type subscriber struct {
-	status    int
-	failFirst int
-	received  *prometheus.CounterVec
-	duration  prometheus.Histogram
+	status     int
+	failFirst  int
+	failStatus int
+	received   *prometheus.CounterVec
+	duration   prometheus.Histogram
 
 	mu       sync.Mutex
 	out      io.Writer
@@ -131,7 +135,7 @@ func (s *subscriber) answer(path, source, id string) int {
 		defer s.mu.Unlock()
 		key := strings.Join([]string{path, source, id}, "\x00")
 		if s.attempts[key]++; s.attempts[key] <= s.failFirst {
-			return http.StatusServiceUnavailable
+			return s.failStatus
 		}
 		delete(s.attempts, key)
 	}

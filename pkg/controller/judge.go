@@ -35,18 +35,21 @@ func (j *Judge) Broker(b *eventingv1.Broker) (reason, message, channel string) {
 
 // Public is what of a ConfigMap's settings may be shown in a Broker's status:
 // all keys, and the values of those that we know. Who may make a Broker may
-// not therefore read what somebody else keeps in a ConfigMap.
-func (j *Judge) Public(settings map[string]string) map[string]string {
-	shown := make(map[string]string, len(settings))
+// not therefore read what somebody else keeps in a ConfigMap. known reports
+// whether there is any key that we know.
+func (j *Judge) Public(settings map[string]string) (shown map[string]string, known bool) {
+	shown = make(map[string]string, len(settings))
 	for key, value := range settings {
 		o := &config.Object{Kind: config.KindBroker, Namespace: "a", Name: "b", UID: "c", Broker: &config.BrokerSpec{}, Settings: map[string]string{key: value}}
 		s := config.Compile([]*config.Object{o}, config.Options{Channels: j.Channels})
 		if len(s.Brokers()) == 0 || s.Brokers()[0].Reason == config.ReasonUnsupportedAnnotation {
 			value = ""
+		} else {
+			known = true
 		}
 		shown[key] = value
 	}
-	return shown
+	return shown, known
 }
 
 // Trigger is the first fault of a Trigger's own. What is wrong with its Broker

@@ -100,6 +100,8 @@ func explain(d duckv1.Destination, err error) *Unresolved {
 		return &Unresolved{Message: what + " does not exist: create it, or name another"}
 	case apierrs.IsNotFound(err):
 		return &Unresolved{Message: fmt.Sprintf("%s: there is no kind %s in %s here: install it, or name another", what, d.Ref.Kind, d.Ref.APIVersion), Again: true}
+	case apierrs.IsForbidden(err) && d.Ref.APIVersion == "v1":
+		return &Unresolved{Message: what + " is nothing that takes events: name a Service, or another addressable", Again: true}
 	case apierrs.IsForbidden(err):
 		return &Unresolved{Message: fmt.Sprintf("%s: the controller may not read it: label a ClusterRole that permits it duck.knative.dev/addressable=true", what), Again: true}
 	case apierrs.IsBadRequest(err):

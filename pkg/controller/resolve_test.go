@@ -86,7 +86,7 @@ func TestAReferenceMayGiveItsGroupAlone(t *testing.T) {
 }
 
 func TestWhyADestinationIsNotFoundIsSaidForPeople(t *testing.T) {
-	d := duckv1.Destination{Ref: &duckv1.KReference{APIVersion: "serving.knative.dev/v1", Kind: "Service", Namespace: "shop", Name: "fn"}}
+	var d duckv1.Destination
 	resource := schema.GroupResource{Group: "serving.knative.dev", Resource: "services"}
 	for want, c := range map[string]struct {
 		err   error
@@ -96,8 +96,14 @@ func TestWhyADestinationIsNotFoundIsSaidForPeople(t *testing.T) {
 		"Service shop/fn: there is no kind Service in serving.knative.dev/v1 here: install it, or name another":                  {apierrs.NewGenericServerResponse(404, "list", resource, "", "", 0, true), true},
 		"Service shop/fn: the controller may not read it: label a ClusterRole that permits it duck.knative.dev/addressable=true": {apierrs.NewForbidden(resource, "", nil), true},
 		"Service shop/fn: address not set: wait until it is ready, or look at its status":                                        {apierrs.NewBadRequest("address not set"), false},
+		"Secret shop/fn is nothing that takes events: name a Service, or another addressable":                                    {apierrs.NewForbidden(resource, "", nil), true},
 		"Service shop/fn: out of luck": {errors.New("out of luck"), true},
 	} {
+		if strings.Contains(want, "Secret") {
+			d.Ref = &duckv1.KReference{APIVersion: "v1", Kind: "Secret", Namespace: "shop", Name: "fn"}
+		} else {
+			d.Ref = &duckv1.KReference{APIVersion: "serving.knative.dev/v1", Kind: "Service", Namespace: "shop", Name: "fn"}
+		}
 		if why := explain(d, c.err); why.Message != want || why.Again != c.again || why.Invalid {
 			t.Errorf("%v: %+v, want %s", c.err, why, want)
 		}

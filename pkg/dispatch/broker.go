@@ -196,13 +196,16 @@ func (b *broker) confOf(t *config.Trigger, was laneConf) laneConf {
 }
 
 // apply puts the Broker's triggers in force. removed names those that are
-// gone for good; one that is merely absent is held.
-func (b *broker) apply(ctx context.Context, triggers []*config.Trigger, removed map[channel.UID]bool) error {
+// gone for good; one that is merely absent is held. So are all of a Broker that
+// is held itself, though they may be those of its namesake that came after it.
+func (b *broker) apply(ctx context.Context, held bool, triggers []*config.Trigger, removed map[channel.UID]bool) error {
 	present := make(map[channel.UID]bool, len(triggers))
 	for _, t := range triggers {
 		present[t.UID] = true
 		l := b.lane(t.UID, t.FullName())
-		l.configure(b.confOf(t, l.settings()))
+		conf := b.confOf(t, l.settings())
+		conf.deliverable = conf.deliverable && !held
+		l.configure(conf)
 	}
 	err := b.route(ctx, triggers, present, removed)
 	b.mu.Lock()
@@ -235,11 +238,14 @@ func (b *broker) stopLanes() {
 	}
 }
 
-// remove ends all delivery of a Broker that is gone for good.
-func (b *broker) remove() {
+// remove ends all delivery of a Broker that is gone for good. Its series go
+// too, unless a namesake counts on.
+func (b *broker) remove(namesake bool) {
 	b.cancel()
 	b.cancelLanes(b.list(), "broker is gone: pending events are cancelled")
-	b.d.opts.Metrics.DropBroker(b.name)
+	if !namesake {
+		b.d.opts.Metrics.DropBroker(b.name)
+	}
 	b.d.log.Info("broker removed", "broker", b.name)
 }
 

@@ -187,15 +187,19 @@ func (d *Dispatcher) Apply(ctx context.Context, s *config.Snapshot) error {
 			continue
 		}
 		brokers[conf.UID] = b
-		if err := b.apply(ctx, s.TriggersOf(conf.Namespace, conf.Name), removed); err != nil {
+		if err := b.apply(ctx, conf.Held, s.TriggersOf(conf.Namespace, conf.Name), removed); err != nil {
 			errs = append(errs, &BrokerError{conf.UID, conf.FullName(), err})
 		}
 	}
+	var gone []*broker
 	for uid, b := range brokers {
 		if removed[uid] {
 			delete(brokers, uid)
-			b.remove()
+			gone = append(gone, b)
 		}
+	}
+	for _, b := range gone {
+		b.remove(named(brokers, b.name))
 	}
 	d.brokers.Store(&brokers)
 	for uid := range removed {
@@ -206,6 +210,16 @@ func (d *Dispatcher) Apply(ctx context.Context, s *config.Snapshot) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// named reports whether one of the brokers has this name.
+func named(brokers map[channel.UID]*broker, name string) bool {
+	for _, b := range brokers {
+		if b.name == name {
+			return true
+		}
+	}
+	return false
 }
 
 // BrokerError is why a Broker, or a change of its Triggers, is not in force.

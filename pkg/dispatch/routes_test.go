@@ -1,6 +1,7 @@
 package dispatch_test
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/base64"
@@ -233,3 +234,46 @@ func TestAStoredFilterOfRequestReplyFindsItsKeysAgain(t *testing.T) {
 		}
 	})
 }
+
+// A Broker that is made again under the name of one that is gone has none of
+// its events, also while the storage of the old one waits for the end of its
+// grace, and also where Triggers belong to both by name.
+func TestABrokerMadeAgainHasNoneOfTheOldOnesEvents(t *testing.T) {
+	inWorld(t, func(w *world) {
+		sub := w.subscribe("sub", status(503))
+		w.trigger("sub", "", "sub", func(o *config.Object) {
+			o.Trigger.Delivery = &config.DeliverySpec{Retry: ptr(100), BackoffPolicy: ptr("linear"), BackoffDelay: ptr("PT1S")}
+		})
+		w.run()
+		w.send("order", 5)
+		w.after(time.Second)
+		if sub.count() == 0 {
+			t.Fatal("no attempt")
+		}
+
+		old := &config.Object{Kind: config.KindBroker, Namespace: "default", Name: "default", UID: brokerUID, Broker: &config.BrokerSpec{}, HeldUntil: time.Now().Add(10 * time.Minute)}
+		again := &config.Object{Kind: config.KindBroker, Namespace: "default", Name: "default", UID: "b-2", Broker: &config.BrokerSpec{}}
+		put := func(removed []config.Removed, objects ...*config.Object) {
+			t.Helper()
+			s := config.Compile(append(objects, w.objects["sub"]), config.Options{DefaultChannel: config.ChannelMemory, Removed: removed})
+			if err := w.dispatcher.Apply(context.Background(), s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(nil, old, again)
+		w.after(2 * time.Second) // what was in flight has ended
+		before := sub.count()
+		w.after(5 * time.Minute)
+		if got := sub.count() - before; got != 0 {
+			t.Errorf("%d attempts for events of the Broker that is gone", got)
+		}
+
+		w.metrics.Broker("default/default").Received(202, 7)
+		put([]config.Removed{{Kind: config.KindBroker, UID: brokerUID, Namespace: "default", Name: "default", At: time.Now()}}, again)
+		if n := w.metrics.Broker("default/default").Total(); n != 7 {
+			t.Errorf("the new Broker counts %d events, want its 7: its series went with the old one", n)
+		}
+	})
+}
+
+func ptr[T any](v T) *T { return &v }

@@ -37,6 +37,10 @@ func (s *Space) SetFlag(name, value string) {
 		s.t.Fatalf("set the flag %s: %v", name, err)
 	}
 	s.t.Cleanup(func() {
+		// Objects that only the flag allows cannot be written to after it.
+		if err := s.Eventing.EventingV1().Triggers(s.Name).DeleteCollection(s.ctx, metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+			s.t.Errorf("remove the Triggers: %v", err)
+		}
 		var old any // null removes
 		if was, present := before.Data[name]; present {
 			old = was

@@ -41,7 +41,8 @@ func (s *Space) PodsOf(component string) []corev1.Pod {
 }
 
 // Kill deletes n pods of a component, as a drain of their node does, or with a
-// grace of 0 s, which is kill -9.
+// grace of 0 s: the pod is gone from the API at once, and its process has the
+// two seconds that the kubelet leaves it.
 func (s *Space) Kill(component string, n int, grace int64) {
 	s.t.Helper()
 	opts := metav1.DeleteOptions{}

@@ -83,7 +83,7 @@ var owners = map[string][]string{
 	"github.com/spf13/cobra":               {"pkg/app/cli", "pkg/app/process", "pkg/app/standalone", "pkg/app/ingress", "pkg/app/dispatcher", "pkg/app/backupjob", "cmd/penstock"},
 	"github.com/kelseyhightower/envconfig": {"pkg/app/standalone", "pkg/app/ingress", "pkg/app/controller", "pkg/app/dispatcher", "pkg/app/backupjob", "pkg/app/cli"},
 	"github.com/RoaringBitmap/roaring":     {"pkg/channel", "pkg/channel/memory", "pkg/channel/disk", "pkg/channel/channeltest", "pkg/dispatch"},
-	"golang.org/x/sys":                     {"pkg/channel/disk"},
+	"golang.org/x/sys":                     {"pkg/channel/disk", "pkg/app/process"},
 	"knative.dev":                          append(controllers, "pkg/config/kube", "pkg/app/cluster", "cmd/controller"),
 	"k8s.io":                               append(controllers, "pkg/config/kube", "pkg/auth/tokenreview", "pkg/app/cluster"),
 	"sigs.k8s.io":                          {},

@@ -155,5 +155,5 @@ func scrapeConfig(t *testing.T, places map[string]string) string {
 		config = strings.ReplaceAll(config, "'"+host+"'", "'"+address+"'")
 	}
 	// It says nothing about how often; a minute is long for a test.
-	return "global: {scrape_interval: 1s, scrape_timeout: 1s}\n" + config
+	return "global: {scrape_interval: 2s, scrape_timeout: 2s}\n" + config
 }

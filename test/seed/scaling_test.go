@@ -202,7 +202,7 @@ func TestTheAdaptersRuleSharesTheTrueBacklogAmongThePods(t *testing.T) {
 	b := newBacklogs(t, 2500, 700, 300)
 	const namespace = "penstock-system"
 	var config strings.Builder
-	config.WriteString("global: {scrape_interval: 1s}\nscrape_configs:\n- job_name: penstock\n  static_configs:\n")
+	config.WriteString("global: {scrape_interval: 2s, scrape_timeout: 2s}\nscrape_configs:\n- job_name: penstock\n  static_configs:\n")
 	names := []string{"penstock-ingress-a", "penstock-ingress-b", "penstock-dispatcher-0"}
 	for i, address := range b.metrics {
 		fmt.Fprintf(&config, "  - {targets: [%q], labels: {namespace: %s, pod: %s}}\n", address, namespace, names[i])

@@ -119,6 +119,7 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 	})
 	life.Start("appends", func(ctx context.Context) error { return hop.Run(ctx, appends) })
 	e.SetServing(true)
+	process.Settle()
 	logger.Info("serving", "pod", o.Pod, "first shard", uint32(owned.First(ordinal)))
 
 	err = life.Wait(ctx)

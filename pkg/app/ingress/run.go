@@ -117,6 +117,7 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 		life.Start("ingress "+o.Listen[i], func(ctx context.Context) error { return server.Run(ctx, ln) })
 	}
 	serving.Store(true)
+	process.Settle()
 	logger.Info("serving", "addresses", o.Listen)
 
 	err = life.Wait(ctx)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -292,9 +293,10 @@ func TestWhatIsStoredAndNotDeclaredGoes(t *testing.T) {
 func TestWithoutTheAPIServerNothingIsRemovedAndNothingBegins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{t: t, client: newFake(), done: make(chan error, 1)}
-		away := true
+		var away atomic.Bool
+		away.Store(true)
 		c.client.PrependReactor("list", "triggers", func(k8stesting.Action) (bool, runtime.Object, error) {
-			if away {
+			if away.Load() {
 				return true, nil, errors.New("connection refused")
 			}
 			return false, nil, nil
@@ -307,7 +309,7 @@ func TestWithoutTheAPIServerNothingIsRemovedAndNothingBegins(t *testing.T) {
 		if c.source.Ready() == nil {
 			t.Error("ready without having seen Triggers")
 		}
-		away = false
+		away.Store(false)
 		time.Sleep(2 * time.Minute)
 		if got := c.removed(); got != nil {
 			t.Errorf("removed %v: the grace counts from when the cache is in step", got)

@@ -376,6 +376,22 @@ func TestConfigMaps(t *testing.T) {
 		WantStatusUpdates: wrote(aBroker(configured("ConfigMap", eventing, "config-br-default-channel"), ready, noted(kube.SettingsAnnotation, "{}"))),
 		WantEvents:        []string{readyEvent},
 	}, {
+		Name: "nor does the default of another class",
+		Key:  key,
+		Objects: []runtime.Object{aBroker(configured("ConfigMap", eventing, "kafka-broker-config")),
+			aConfigMap(eventing, "kafka-broker-config", map[string]string{"default.topic.partitions": "10", "bootstrap.servers": "kafka:9092"})},
+		WantStatusUpdates: wrote(aBroker(configured("ConfigMap", eventing, "kafka-broker-config"), ready, noted(kube.SettingsAnnotation, "{}"),
+			isTrue(ConditionConfigParsed, controller.ReasonConfigIgnored, "spec.config: ConfigMap knative-eventing/kafka-broker-config has no key of ours and is taken for that of another class"))),
+		WantEvents: []string{readyEvent},
+	}, {
+		Name: "one with a key of ours is meant for us, all of it",
+		Key:  key,
+		Objects: []runtime.Object{aBroker(configured("ConfigMap", eventing, "penstock-defaults")),
+			aConfigMap(eventing, "penstock-defaults", map[string]string{"rate": "5/s", "retenton": "1h"})},
+		WantStatusUpdates: wrote(aBroker(configured("ConfigMap", eventing, "penstock-defaults"), ready, forgot(kube.ChannelAnnotation), noted(kube.SettingsAnnotation, `{"rate":"5/s","retenton":""}`),
+			isFalse(ConditionConfigParsed, config.ReasonUnsupportedAnnotation, "key retenton of its ConfigMap is unknown: did you mean retention?"))),
+		WantEvents: []string{"Warning UnsupportedAnnotation ConfigParsed: key retenton of its ConfigMap is unknown: did you mean retention?"},
+	}, {
 		Name:    "and need not even be there",
 		Key:     key,
 		Objects: []runtime.Object{aBroker(configured("ConfigMap", eventing, "config-br-default-channel"))},

@@ -7,6 +7,7 @@ import (
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 	"knative.dev/pkg/tracker"
 
+	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/config/kube"
 	"github.com/penstock-events/penstock/pkg/controller"
 )
@@ -104,9 +105,19 @@ func (r *Reconciler) read(b *eventingv1.Broker) (settingsFound, error) {
 	case err != nil:
 		return settingsFound{}, fmt.Errorf("read ConfigMap %s/%s: %w", namespace, ref.Name, err)
 	}
-	encoded, err := kube.EncodeSettings(r.Judge.Public(controller.Settings(cm.Data)))
-	if err != nil {
-		return settingsFound{reason: controller.ReasonConfigMapNotFound, message: fmt.Sprintf("spec.config: ConfigMap %s/%s: %v", namespace, ref.Name, err)}, nil
+	settings, known := r.Judge.Public(controller.Settings(cm.Data))
+	found := settingsFound{}
+	if len(settings) > 0 && !known && namespace == r.EventingNamespace {
+		// What stands there without a single key of ours is the default of another
+		// class, which Knative's webhook writes into Brokers of every class.
+		settings = map[string]string{}
+		found = settingsFound{note: controller.ReasonConfigIgnored,
+			text: fmt.Sprintf("spec.config: ConfigMap %s/%s has no key of ours and is taken for that of another class", namespace, ref.Name)}
 	}
-	return settingsFound{encoded: encoded}, nil
+	encoded, err := kube.EncodeSettings(settings)
+	if err != nil {
+		return settingsFound{reason: config.ReasonSpecInvalid, message: fmt.Sprintf("spec.config: ConfigMap %s/%s: %v", namespace, ref.Name, err)}, nil
+	}
+	found.encoded = encoded
+	return found, nil
 }

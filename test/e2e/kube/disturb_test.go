@@ -57,7 +57,7 @@ func (l *load) judge(t *testing.T, what string) {
 }
 
 // TestNothingIsLostWhenAPodIsDeletedUnderLoad, one component after the other,
-// in order and by a kill.
+// in order and with no time to stop.
 func TestNothingIsLostWhenAPodIsDeletedUnderLoad(t *testing.T) {
 	kube.On(t)
 	for _, c := range []struct {
@@ -67,8 +67,8 @@ func TestNothingIsLostWhenAPodIsDeletedUnderLoad(t *testing.T) {
 		{"ingress", kube.Ingress, -1},
 		{"dispatcher", kube.Dispatcher, -1},
 		{"controller", kube.Controller, -1},
-		{"ingress, killed", kube.Ingress, 0},
-		{"dispatcher, killed", kube.Dispatcher, 0},
+		{"ingress without grace", kube.Ingress, 0},
+		{"dispatcher without grace", kube.Dispatcher, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.grace == 0 {
@@ -78,7 +78,7 @@ func TestNothingIsLostWhenAPodIsDeletedUnderLoad(t *testing.T) {
 			l.s.Kill(c.component, 1, c.grace)
 			l.stream.Await(l.stream.Progress().Accepted + rate)
 			l.s.Rolled(c.component)
-			l.judge(t, c.name+" deleted")
+			l.judge(t, c.name)
 		})
 	}
 }

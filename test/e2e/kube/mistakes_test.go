@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -123,6 +124,7 @@ func TestASubscriberThatAppearsLaterMakesItsTriggerReady(t *testing.T) {
 	s.AwaitTriggerThat("trigger", "misses its subscriber", func(tr *eventingv1.Trigger) bool {
 		return kube.IsFalse(tr.Status.Status, "SubscriberResolved") && tr.Status.SubscriberURI == nil
 	})
+	s.Quiet(2 * time.Second) // nothing says when a Trigger that is not Ready matches
 	e := kube.Small("meanwhile")
 	s.Post(http.StatusAccepted, kube.Binary(url, e))
 	sink := s.Receiver("late")
