@@ -21,6 +21,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
+	"knative.dev/pkg/apis"
 
 	"github.com/penstock-events/penstock/pkg/app/backupjob"
 	"github.com/penstock-events/penstock/pkg/app/cli"
@@ -28,12 +30,20 @@ import (
 	dispatcherapp "github.com/penstock-events/penstock/pkg/app/dispatcher"
 	ingressapp "github.com/penstock-events/penstock/pkg/app/ingress"
 	"github.com/penstock-events/penstock/pkg/app/standalone"
+	"github.com/penstock-events/penstock/pkg/auth/tokenreview"
+	"github.com/penstock-events/penstock/pkg/channel/owned"
+	"github.com/penstock-events/penstock/pkg/channel/remote"
 	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/config/file"
+	"github.com/penstock-events/penstock/pkg/config/kube"
+	"github.com/penstock-events/penstock/pkg/controller"
+	brokercontroller "github.com/penstock-events/penstock/pkg/controller/broker"
 	"github.com/penstock-events/penstock/pkg/deliver"
 	"github.com/penstock-events/penstock/pkg/event"
 	"github.com/penstock-events/penstock/pkg/filter"
 	"github.com/penstock-events/penstock/pkg/ingress"
+	"github.com/penstock-events/penstock/pkg/loaded"
+	"github.com/penstock-events/penstock/pkg/requestreply"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
@@ -179,6 +189,38 @@ func TestEveryProgramOfAClusterHasASectionWithItsFlagsAndVariables(t *testing.T)
 	}
 }
 
+// ARCHITECTURE.md shows the layers that test/layers enforces.
+func TestArchitectureNamesEveryPackageInItsLayer(t *testing.T) {
+	rows := make(map[string]string)
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d+) \| (.*) \|$`).FindAllStringSubmatch(page(t, "../ARCHITECTURE.md"), -1) {
+		rows[row[1]] = row[2]
+	}
+	f, err := parser.ParseFile(token.NewFileSet(), "../test/layers/layers_test.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := 0
+	ast.Inspect(f, func(n ast.Node) bool {
+		pair, ok := n.(*ast.KeyValueExpr)
+		if !ok {
+			return true
+		}
+		name, named := pair.Key.(*ast.BasicLit)
+		layer, numbered := pair.Value.(*ast.BasicLit)
+		if !named || !numbered || layer.Kind != token.INT {
+			return true
+		}
+		packages++
+		if short := strings.TrimPrefix(strings.Trim(name.Value, `"`), "pkg/"); !strings.Contains(rows[layer.Value], "`"+short+"`") {
+			t.Errorf("ARCHITECTURE.md does not have %s in layer %s", short, layer.Value)
+		}
+		return true
+	})
+	if packages < 40 {
+		t.Errorf("only %d packages were found in test/layers", packages)
+	}
+}
+
 // idle is a broker process without anything in it.
 type idle struct{}
 
@@ -260,18 +302,44 @@ func literals(t *testing.T, path string, pick func(n ast.Node) []ast.Expr) []str
 
 func TestEveryReasonIsInTheReference(t *testing.T) {
 	text := page(t, "reference/conditions.md")
-	reasons := literals(t, "../pkg/config/config.go", func(n ast.Node) []ast.Expr {
-		if spec, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(spec.Names[0].Name, "Reason") {
-			return spec.Values
-		}
-		return nil
-	})
-	if !slices.Contains(reasons, config.ReasonFilterInvalid) {
+	var reasons []string
+	for _, source := range []string{"../pkg/config/config.go", "../pkg/controller/controller.go"} {
+		reasons = append(reasons, literals(t, source, func(n ast.Node) []ast.Expr {
+			if spec, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(spec.Names[0].Name, "Reason") {
+				return spec.Values
+			}
+			return nil
+		})...)
+	}
+	if !slices.Contains(reasons, config.ReasonFilterInvalid) || !slices.Contains(reasons, controller.ReasonLoading) {
 		t.Fatalf("reasons stand elsewhere than this test thinks; it found %q", reasons)
 	}
 	for _, reason := range reasons {
 		if !strings.Contains(text, "\n| `"+reason+"` |") {
 			t.Errorf("reference/conditions.md has no row for %s", reason)
+		}
+	}
+}
+
+func TestEveryConditionIsInTheReference(t *testing.T) {
+	text := page(t, "reference/conditions.md")
+	broker, trigger := new(eventingv1.BrokerStatus), new(eventingv1.TriggerStatus)
+	conditions := map[apis.ConditionType]bool{}
+	for _, kept := range []struct {
+		set apis.ConditionSet
+		of  apis.ConditionsAccessor
+	}{{brokercontroller.Conditions, broker}, {new(eventingv1.Trigger).GetConditionSet(), trigger}} {
+		kept.set.Manage(kept.of).InitializeConditions()
+		for _, c := range kept.of.GetConditions() {
+			conditions[c.Type] = true
+		}
+	}
+	if len(conditions) < 12 {
+		t.Fatalf("only these conditions were found: %v", conditions)
+	}
+	for c := range conditions {
+		if c != apis.ConditionReady && !strings.Contains(text, "\n| `"+string(c)+"` |") {
+			t.Errorf("reference/conditions.md has no row for the condition %s", c)
 		}
 	}
 }
@@ -304,6 +372,17 @@ func TestEveryAnnotationIsInTheReference(t *testing.T) {
 	for _, key := range supported {
 		if !strings.Contains(text, "\n| `"+config.AnnotationPrefix+key+"` |") {
 			t.Errorf("reference/objects.md has no row for %s%s", config.AnnotationPrefix, key)
+		}
+	}
+	_, ofCluster, _ := strings.Cut(text, "### spec.config on a cluster")
+	for _, key := range supported {
+		if !strings.Contains(ofCluster, "\n| `"+key+"` |") {
+			t.Errorf("reference/objects.md has no row for the key %s of a ConfigMap", key)
+		}
+	}
+	for _, key := range []string{kube.SettingsAnnotation, kube.ChannelAnnotation, kube.BrokerAnnotation, controller.StateAnnotation} {
+		if !strings.Contains(ofCluster, "\n| `"+key+"` |") {
+			t.Errorf("reference/objects.md has no row for %s in status", key)
 		}
 	}
 	for _, key := range planned {
@@ -380,6 +459,7 @@ func TestLimitsInTheReferenceAreThoseOfTheProgram(t *testing.T) {
 	text := page(t, "reference/limits.md")
 	thousands := func(n int) string { return strconv.Itoa(n/1000) + "," + strconv.Itoa(n)[len(strconv.Itoa(n))-3:] }
 	mib := func(n int) string { return strconv.Itoa(n>>20) + " MiB" }
+	seconds := func(d time.Duration) string { return strconv.Itoa(int(d/time.Second)) + " s" }
 	minutes := func(d time.Duration) string { return strconv.Itoa(int(d/time.Minute)) + " min" }
 	for bound, want := range map[string]string{
 		"body of a request":                      mib(ingress.DefaultMaxBody),
@@ -405,6 +485,27 @@ func TestLimitsInTheReferenceAreThoseOfTheProgram(t *testing.T) {
 		"clauses and operators of a filter":      strconv.Itoa(filter.MaxNodes),
 		"nesting of a filter; brackets in CESQL": strconv.Itoa(filter.MaxDepth) + " each",
 		"one value or CESQL expression":          strconv.Itoa(filter.MaxTextBytes) + " bytes",
+
+		"connections of an ingress pod to each dispatcher":   strconv.Itoa(remote.DefaultConns),
+		"appends that wait for one dispatcher":               strconv.Itoa(remote.DefaultMaxQueue) + " and " + mib(remote.DefaultMaxQueueBytes),
+		"one request of several appends":                     mib(remote.DefaultMaxRequestBytes),
+		"dispatchers that an event without a key is offered": strconv.Itoa(remote.DefaultTries),
+		"connecting to a dispatcher":                         seconds(remote.DefaultDialTimeout),
+		"answer of a dispatcher":                             seconds(remote.DefaultTimeout),
+		"one request that a dispatcher takes":                mib(remote.DefaultServerMaxRequestBytes) + ", " + thousands(remote.DefaultMaxAppends) + " appends, " + strconv.Itoa(remote.DefaultMaxEvents) + " events",
+		"requests being received or stored":                  mib(remote.DefaultMaxInFlight),
+		"body of such a request":                             seconds(remote.DefaultBodyTimeout),
+		"a dispatcher that stops says so":                    seconds(remote.DefaultGrace),
+		"streams that read what a pod has loaded":            strconv.Itoa(loaded.DefaultStreams),
+		"heartbeat of such a stream":                         seconds(loaded.DefaultHeartbeat),
+		"silence of a pod":                                   seconds(loaded.DefaultSilence),
+		"event types that a pod remembers":                   strconv.Itoa(loaded.DefaultTypes),
+		"settings of one Broker":                             strconv.Itoa(kube.MaxSettingsBytes>>10) + " KiB",
+		"storage of a deleted Broker":                        minutes(kube.DefaultGrace),
+		"shards of a Broker on one dispatcher":               strconv.Itoa(owned.PerOwner),
+		"Secrets with keys of RequestReply":                  strconv.Itoa(requestreply.MaxSecrets) + " folders, " + strconv.Itoa(requestreply.MaxFiles) + " files each",
+		"keys of one RequestReply":                           strconv.Itoa(requestreply.MaxKeys),
+		"one question to the API server":                     seconds(tokenreview.DefaultTimeout),
 	} {
 		if row := "\n| " + bound + " | " + want + " |"; !strings.Contains(text, row) {
 			t.Errorf("reference/limits.md has no row that begins with %q", row[1:])
