@@ -88,11 +88,16 @@ func newBench(ctx context.Context) (b *bench, err error) {
 	return b, nil
 }
 
-func startSink(ctx context.Context, self, dir string) (s *remoteSink, err error) {
-	s = &remoteSink{standStill: defaultStandStill}
-	if s.address, err = freePort(); err != nil {
+func startSink(ctx context.Context, self, dir string) (*remoteSink, error) {
+	address, err := freePort()
+	if err != nil {
 		return nil, err
 	}
+	return startSinkAt(ctx, self, dir, address)
+}
+
+func startSinkAt(ctx context.Context, self, dir, address string) (s *remoteSink, err error) {
+	s = &remoteSink{standStill: defaultStandStill, address: address}
 	if s.control, err = freePort(); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@
 //	go run ./test/bench            10 minutes; rewrites docs/performance.md
 //	go run ./test/bench -quick     2 minutes; prints only
 //	go run ./test/bench backlog    memory with 1,000,000 pending events
+//	go run ./test/bench cluster    beside Knative's own Broker class, on a cluster whose node is this machine
 package main
 
 import (
@@ -72,6 +73,8 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 		return sinkCommand(ctx, args)
 	case "floor":
 		return floorCommand(ctx, args)
+	case "cluster":
+		return clusterCommand(ctx, args, out)
 	case "split":
 		return splitCommand(ctx, args)
 	case "split-ingress":

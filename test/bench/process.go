@@ -29,6 +29,15 @@ type process struct {
 	cmd   *exec.Cmd
 	log   string
 	ended chan struct{}
+	pids  []int // of processes that others have started, instead of cmd
+}
+
+// family are the processes that are measured.
+func (p *process) family() []int {
+	if p.cmd == nil {
+		return p.pids
+	}
+	return family(p.cmd.Process.Pid)
 }
 
 func start(name, dir, program string, args ...string) (*process, error) {
@@ -114,7 +123,7 @@ func (p *process) until(ctx context.Context, limit time.Duration, what string, d
 // used, in user and system mode.
 func (p *process) cpu() (time.Duration, error) {
 	var total time.Duration
-	for _, pid := range family(p.cmd.Process.Pid) {
+	for _, pid := range p.family() {
 		fields, err := stat(pid)
 		if err != nil {
 			return 0, fmt.Errorf("processor time of %s: %w", p.name, err)
@@ -133,7 +142,7 @@ func (p *process) cpu() (time.Duration, error) {
 // memory is the resident memory of the process and its descendants in bytes:
 // now, and the most there has been of each.
 func (p *process) memory() (now, peak int64) {
-	for _, pid := range family(p.cmd.Process.Pid) {
+	for _, pid := range p.family() {
 		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		now += kib(b, "VmRSS:")
 		peak += kib(b, "VmHWM:")
