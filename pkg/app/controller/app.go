@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -27,6 +28,7 @@ import (
 	"knative.dev/pkg/injection"
 	"knative.dev/pkg/injection/sharedmain"
 
+	"github.com/penstock-events/penstock/pkg/app/process"
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/controller"
 	"github.com/penstock-events/penstock/pkg/controller/broker"
@@ -44,6 +46,9 @@ const (
 	defaultQPS   = 200
 	defaultBurst = 400
 )
+
+// startup is about how long it takes until all caches are filled.
+const startup = 30 * time.Second
 
 type loadedUIDs = []channel.UID
 
@@ -93,9 +98,21 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	all.Go(func() { w.probes(ctx) })
 	all.Go(func() { ingress.run(ctx, w.asks[0]) })
 	all.Go(func() { dispatcher.run(ctx, w.asks[1]) })
+	all.Go(func() { settle(ctx) })
 
 	w.run(ctx, cfg)
 	return nil
+}
+
+// settle gives back what only the start needed, once that is over.
+func settle(ctx context.Context) {
+	started := time.NewTimer(startup)
+	defer started.Stop()
+	select {
+	case <-started.C:
+		process.Settle()
+	case <-ctx.Done():
+	}
 }
 
 // run runs Knative's scaffolding with our controllers.
