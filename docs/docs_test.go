@@ -10,40 +10,21 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 	"knative.dev/pkg/apis"
 
-	"github.com/penstock-events/penstock/pkg/app/backupjob"
-	"github.com/penstock-events/penstock/pkg/app/cli"
-	controllerapp "github.com/penstock-events/penstock/pkg/app/controller"
-	dispatcherapp "github.com/penstock-events/penstock/pkg/app/dispatcher"
-	ingressapp "github.com/penstock-events/penstock/pkg/app/ingress"
-	"github.com/penstock-events/penstock/pkg/app/standalone"
-	"github.com/penstock-events/penstock/pkg/auth/tokenreview"
-	"github.com/penstock-events/penstock/pkg/channel/owned"
-	"github.com/penstock-events/penstock/pkg/channel/remote"
 	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/config/file"
 	"github.com/penstock-events/penstock/pkg/config/kube"
 	"github.com/penstock-events/penstock/pkg/controller"
 	brokercontroller "github.com/penstock-events/penstock/pkg/controller/broker"
-	"github.com/penstock-events/penstock/pkg/deliver"
-	"github.com/penstock-events/penstock/pkg/event"
-	"github.com/penstock-events/penstock/pkg/filter"
-	"github.com/penstock-events/penstock/pkg/ingress"
-	"github.com/penstock-events/penstock/pkg/loaded"
-	"github.com/penstock-events/penstock/pkg/requestreply"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
@@ -69,124 +50,6 @@ func sections(text string) map[string]string {
 		parts[heading] += line
 	}
 	return parts
-}
-
-func TestEveryCommandHasASectionWithItsFlagsAndVariables(t *testing.T) {
-	parts := sections(page(t, "reference/flags.md"))
-	variable := regexp.MustCompile(`PENSTOCK_[A-Z_]+`)
-	known := map[string]bool{"--help": true}
-	var walk func(cmd *cobra.Command)
-	walk = func(cmd *cobra.Command) {
-		part, ok := parts[cmd.CommandPath()]
-		flags := cmd.LocalNonPersistentFlags()
-		if !cmd.HasParent() { // the flags of all commands stand above them
-			part, ok = parts[""], true
-			flags = cmd.PersistentFlags()
-		}
-		if !ok {
-			t.Errorf("reference/flags.md has no section %q", cmd.CommandPath())
-		}
-		flags.VisitAll(func(f *pflag.Flag) {
-			if f.Name == "help" {
-				return
-			}
-			known["--"+f.Name] = true
-			wanted := append([]string{"--" + f.Name}, variable.FindAllString(f.Usage, -1)...)
-			if f.Shorthand != "" {
-				wanted = append(wanted, "-"+f.Shorthand)
-			}
-			for _, word := range wanted {
-				if !strings.Contains(part, "`"+word+"`") {
-					t.Errorf("%s: `%s` is not in its section of reference/flags.md", cmd.CommandPath(), word)
-				}
-			}
-		})
-		for _, sub := range cmd.Commands() {
-			walk(sub)
-		}
-	}
-	walk(cli.Root(standalone.Command()))
-	for flag := range clusterFlags(t) {
-		known[flag] = true
-	}
-	for _, part := range parts {
-		for _, word := range regexp.MustCompile("`(--[a-z-]+)`").FindAllStringSubmatch(part, -1) {
-			if !known[word[1]] {
-				t.Errorf("reference/flags.md tells of %s, which no command has", word[1])
-			}
-		}
-	}
-}
-
-// clusterPrograms are the commands that run as pods.
-func clusterPrograms() []*cobra.Command {
-	return []*cobra.Command{ingressapp.Command(), dispatcherapp.Command()}
-}
-
-// backupHelp is what backup-message-queue says about its flags.
-func backupHelp(t *testing.T) string {
-	t.Helper()
-	var out, errOut strings.Builder
-	if code := backupjob.Main(t.Context(), []string{"--help"}, &out, &errOut); code != 0 {
-		t.Fatalf("backup-message-queue --help: %d %s", code, errOut.String())
-	}
-	return out.String()
-}
-
-var (
-	longFlag    = regexp.MustCompile(`--[a-z-]+`)
-	environment = regexp.MustCompile(`\b(?:PENSTOCK_[A-Z_]+|SYSTEM_NAMESPACE|POD_NAME)\b`)
-)
-
-func clusterFlags(t *testing.T) map[string]bool {
-	t.Helper()
-	flags := make(map[string]bool)
-	for _, cmd := range clusterPrograms() {
-		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { flags["--"+f.Name] = true })
-	}
-	for _, flag := range longFlag.FindAllString(backupHelp(t), -1) {
-		flags[flag] = true
-	}
-	return flags
-}
-
-func TestEveryProgramOfAClusterHasASectionWithItsFlagsAndVariables(t *testing.T) {
-	parts := sections(page(t, "reference/flags.md"))
-	wanted := make(map[string][]string) // by program: words of its section
-	for _, cmd := range clusterPrograms() {
-		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-			if f.Name == "help" {
-				return
-			}
-			words := environment.FindAllString(f.Usage, -1)
-			if len(words) == 0 {
-				t.Errorf("%s: --%s does not name its variable", cmd.Name(), f.Name)
-			}
-			wanted[cmd.Name()] = append(append(wanted[cmd.Name()], "--"+f.Name), words...)
-			// A package of Knative's sets SYSTEM_NAMESPACE where nobody has.
-			if f.DefValue != "" && f.Name != "namespace" && !strings.Contains(parts[cmd.Name()], strings.Trim(f.DefValue, "[]")) {
-				t.Errorf("%s: the default of --%s is %s, which its section of reference/flags.md does not say", cmd.Name(), f.Name, f.DefValue)
-			}
-		})
-	}
-	_, help, _ := strings.Cut(backupHelp(t), "Flags:")
-	wanted["backup-message-queue"] = append(longFlag.FindAllString(help, -1), environment.FindAllString(help, -1)...)
-	options := reflect.TypeFor[controllerapp.Options]()
-	for i := range options.NumField() {
-		if name, ok := options.Field(i).Tag.Lookup("envconfig"); ok {
-			wanted["controller"] = append(wanted["controller"], "PENSTOCK_"+strings.TrimPrefix(name, "PENSTOCK_"))
-		}
-	}
-	for program, least := range map[string]int{"ingress": 20, "dispatcher": 20, "controller": 8, "backup-message-queue": 18} {
-		if len(wanted[program]) < least {
-			t.Errorf("%s: only these flags and variables were found: %q", program, wanted[program])
-		}
-		for _, word := range wanted[program] {
-			if !strings.Contains(parts[program], "`"+word+"`") {
-				t.Errorf("%s: `%s` is not in its section of reference/flags.md", program, word)
-			}
-		}
-	}
 }
 
 // ARCHITECTURE.md shows the layers that test/layers enforces.
@@ -452,64 +315,6 @@ spec:
 	}
 	if lists != 7 {
 		t.Errorf("%d of 7 unknown fields were answered with those known", lists)
-	}
-}
-
-func TestLimitsInTheReferenceAreThoseOfTheProgram(t *testing.T) {
-	text := page(t, "reference/limits.md")
-	thousands := func(n int) string { return strconv.Itoa(n/1000) + "," + strconv.Itoa(n)[len(strconv.Itoa(n))-3:] }
-	mib := func(n int) string { return strconv.Itoa(n>>20) + " MiB" }
-	seconds := func(d time.Duration) string { return strconv.Itoa(int(d/time.Second)) + " s" }
-	minutes := func(d time.Duration) string { return strconv.Itoa(int(d/time.Minute)) + " min" }
-	for bound, want := range map[string]string{
-		"body of a request":                      mib(ingress.DefaultMaxBody),
-		"request line and headers":               strconv.Itoa(ingress.DefaultMaxHeader>>10) + " KiB",
-		"events of a batch":                      strconv.Itoa(event.DefaultMaxBatch),
-		"attributes of an event":                 strconv.Itoa(event.DefaultMaxAttributes),
-		"length of an attribute's name":          strconv.Itoa(event.MaxAttributeName) + " bytes",
-		"nesting of JSON":                        strconv.Itoa(event.DefaultMaxDepth),
-		"passes through brokers":                 strconv.Itoa(ingress.DefaultTTL),
-		"bodies being received or stored":        mib(ingress.DefaultMaxInFlight) + " of buffers",
-		"open connections":                       strconv.Itoa(ingress.DefaultMaxConns),
-		"of one IPv4 address or IPv6 /64":        strconv.Itoa(ingress.DefaultMaxConns / 2),
-		"time for the headers":                   strconv.Itoa(int(ingress.DefaultHeaderTimeout/time.Second)) + " s",
-		"time for each 64 KiB of a body":         strconv.Itoa(int(ingress.DefaultBodyTimeout/time.Second)) + " s",
-		"time to the end of the answer":          minutes(ingress.DefaultAnswerTimeout),
-		"idle connection":                        minutes(ingress.DefaultIdleTimeout),
-		"settled events":                         strconv.Itoa(int(config.DefaultRetention/time.Hour)) + " h and " + strconv.Itoa(config.DefaultRetentionBytes>>30) + " GiB a Broker",
-		"wait between attempts":                  minutes(deliver.DefaultBackoffMax),
-		"one attempt":                            minutes(deliver.DefaultTimeout),
-		"Brokers and Triggers":                   thousands(config.MaxObjects),
-		"one file; files":                        mib(file.MaxFileBytes) + "; " + thousands(file.MaxFiles),
-		"grace of what was removed":              minutes(file.DefaultGrace),
-		"clauses and operators of a filter":      strconv.Itoa(filter.MaxNodes),
-		"nesting of a filter; brackets in CESQL": strconv.Itoa(filter.MaxDepth) + " each",
-		"one value or CESQL expression":          strconv.Itoa(filter.MaxTextBytes) + " bytes",
-
-		"connections of an ingress pod to each dispatcher":   strconv.Itoa(remote.DefaultConns),
-		"appends that wait for one dispatcher":               strconv.Itoa(remote.DefaultMaxQueue) + " and " + mib(remote.DefaultMaxQueueBytes),
-		"one request of several appends":                     mib(remote.DefaultMaxRequestBytes),
-		"dispatchers that an event without a key is offered": strconv.Itoa(remote.DefaultTries),
-		"connecting to a dispatcher":                         seconds(remote.DefaultDialTimeout),
-		"answer of a dispatcher":                             seconds(remote.DefaultTimeout),
-		"one request that a dispatcher takes":                mib(remote.DefaultServerMaxRequestBytes) + ", " + thousands(remote.DefaultMaxAppends) + " appends, " + strconv.Itoa(remote.DefaultMaxEvents) + " events",
-		"requests being received or stored":                  mib(remote.DefaultMaxInFlight),
-		"body of such a request":                             seconds(remote.DefaultBodyTimeout),
-		"a dispatcher that stops says so":                    seconds(remote.DefaultGrace),
-		"streams that read what a pod has loaded":            strconv.Itoa(loaded.DefaultStreams),
-		"heartbeat of such a stream":                         seconds(loaded.DefaultHeartbeat),
-		"silence of a pod":                                   seconds(loaded.DefaultSilence),
-		"event types that a pod remembers":                   strconv.Itoa(loaded.DefaultTypes),
-		"settings of one Broker":                             strconv.Itoa(kube.MaxSettingsBytes>>10) + " KiB",
-		"storage of a deleted Broker":                        minutes(kube.DefaultGrace),
-		"shards of a Broker on one dispatcher":               strconv.Itoa(owned.PerOwner),
-		"Secrets with keys of RequestReply":                  strconv.Itoa(requestreply.MaxSecrets) + " folders, " + strconv.Itoa(requestreply.MaxFiles) + " files each",
-		"keys of one RequestReply":                           strconv.Itoa(requestreply.MaxKeys),
-		"one question to the API server":                     seconds(tokenreview.DefaultTimeout),
-	} {
-		if row := "\n| " + bound + " | " + want + " |"; !strings.Contains(text, row) {
-			t.Errorf("reference/limits.md has no row that begins with %q", row[1:])
-		}
 	}
 }
 
