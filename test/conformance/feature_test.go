@@ -64,10 +64,6 @@ func (f feature) must(text string, check func(*kube.Space)) {
 	f.t.Helper()
 	f.assert("MUST", text, check)
 }
-func (f feature) mustNot(text string, check func(*kube.Space)) {
-	f.t.Helper()
-	f.assert("MUST NOT", text, check)
-}
 func (f feature) should(text string, check func(*kube.Space)) {
 	f.t.Helper()
 	f.assert("SHOULD", text, check)
