@@ -96,6 +96,9 @@ func clusterFlags(t *testing.T) map[string]bool {
 	return flags
 }
 
+// wordStart is where envconfig splits a field's name.
+var wordStart = regexp.MustCompile(`([a-z])([A-Z])`)
+
 func TestEveryProgramOfAClusterHasASectionWithItsFlagsAndVariables(t *testing.T) {
 	parts := sections(page(t, "reference/flags.md"))
 	wanted := make(map[string][]string) // by program: words of its section
@@ -119,8 +122,9 @@ func TestEveryProgramOfAClusterHasASectionWithItsFlagsAndVariables(t *testing.T)
 	wanted["backup-message-queue"] = append(longFlag.FindAllString(help, -1), environment.FindAllString(help, -1)...)
 	options := reflect.TypeFor[controllerapp.Options]()
 	for i := range options.NumField() {
-		if name, ok := options.Field(i).Tag.Lookup("envconfig"); ok {
-			wanted["controller"] = append(wanted["controller"], "PENSTOCK_"+strings.TrimPrefix(name, "PENSTOCK_"))
+		if field := options.Field(i); field.Tag.Get("split_words") == "true" {
+			name := strings.ToUpper(wordStart.ReplaceAllString(field.Name, "${1}_${2}"))
+			wanted["controller"] = append(wanted["controller"], "PENSTOCK_"+name)
 		}
 	}
 	for program, least := range map[string]int{"ingress": 20, "dispatcher": 20, "controller": 8, "backup-message-queue": 18} {

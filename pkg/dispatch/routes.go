@@ -117,12 +117,13 @@ func (b *broker) route(ctx context.Context, triggers []*config.Trigger, present,
 	return nil
 }
 
-// forget drops tables that no unscanned record needs. The caller holds
-// the gate shut.
+// forget drops tables that no unscanned record needs. The first record of a
+// shard stands at position 1: where none has come yet, all below it is scanned.
+// The caller holds the gate shut.
 func (b *broker) forget() {
 	for len(b.tables) > 1 {
 		for i, shard := range b.shards {
-			if channel.Position(b.scanned[i].Load()) < b.tables[1].from[shard] {
+			if max(1, channel.Position(b.scanned[i].Load())) < b.tables[1].from[shard] {
 				return
 			}
 		}

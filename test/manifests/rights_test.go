@@ -66,6 +66,7 @@ func TestProgramsMayWriteWhatIsListedHere(t *testing.T) {
 			"cluster eventing.knative.dev/brokers/status update", "cluster eventing.knative.dev/triggers/status update",
 			"cluster eventing.knative.dev/brokers/status patch", "cluster eventing.knative.dev/triggers/status patch",
 			"cluster eventing.knative.dev/brokers/finalizers update",
+			"cluster eventing.knative.dev/brokers knsubscribe",
 			"cluster eventing.knative.dev/eventtypes create",
 			"cluster /events create", "cluster /events patch",
 			"penstock-system coordination.k8s.io/leases create", "penstock-system coordination.k8s.io/leases update",

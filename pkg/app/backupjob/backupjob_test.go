@@ -214,7 +214,7 @@ func TestTheOldestGoOnlyAfterANewOneIsThere(t *testing.T) {
 	want(t, dir, all...)
 }
 
-func TestTheTokenOfTheMomentIsShownAndNotCarriedElsewhere(t *testing.T) {
+func TestTheTokenIsShownAndNotCarriedElsewhere(t *testing.T) {
 	dir := t.TempDir()
 	token := filepath.Join(t.TempDir(), "token")
 	var elsewhere atomic.Int32
@@ -242,7 +242,8 @@ func TestTheTokenOfTheMomentIsShownAndNotCarriedElsewhere(t *testing.T) {
 	if err := j.run(t.Context()); err == nil || !strings.Contains(err.Error(), "307") {
 		t.Errorf("the redirect ends with %v", err)
 	}
-	if !slices.Equal(seen, []string{"Bearer first", "Bearer second"}) {
+	// The file is read once a minute: kubelet renews a token long before it ends.
+	if !slices.Equal(seen, []string{"Bearer first", "Bearer first"}) {
 		t.Errorf("tokens were %q", seen)
 	}
 	if elsewhere.Load() != 0 {
@@ -250,7 +251,7 @@ func TestTheTokenOfTheMomentIsShownAndNotCarriedElsewhere(t *testing.T) {
 	}
 
 	rotate("")
-	if err := j.run(t.Context()); err == nil || !strings.Contains(err.Error(), "does not hold one") {
+	if err := j.run(t.Context()); err == nil || !strings.Contains(err.Error(), "is empty") {
 		t.Errorf("an empty token: %v", err)
 	}
 }

@@ -1,14 +1,14 @@
 package backupjob
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"time"
+
+	"github.com/penstock-events/penstock/pkg/auth"
 )
 
 // httpClient shows a token, follows no redirect and uses no proxy: what it
@@ -20,52 +20,11 @@ func newHTTPClient(tokenFile string) *httpClient {
 	transport.Proxy = nil
 	// The cut is made before the answer begins.
 	transport.ResponseHeaderTimeout = time.Minute
-	return &httpClient{&http.Client{
-		Transport:     bearer{tokenFile, transport},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
-}
-
-// maxToken bounds what is read as a token.
-const maxToken = 64 << 10
-
-// bearer adds the token to each request.
-type bearer struct {
-	file string
-	next *http.Transport
-}
-
-func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
-	if b.file == "" {
-		return b.next.RoundTrip(r)
+	web := &http.Client{Transport: transport, CheckRedirect: auth.NoRedirects}
+	if tokenFile != "" {
+		web.Transport = &auth.Transport{Tokens: auth.NewTokenFile(tokenFile), Next: transport}
 	}
-	token, err := readToken(b.file) // Kubernetes renews it in place
-	if err != nil {
-		return nil, err
-	}
-	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", "Bearer "+token)
-	return b.next.RoundTrip(r)
-}
-
-// CloseIdleConnections makes that of http.Client reach the transport.
-func (b bearer) CloseIdleConnections() { b.next.CloseIdleConnections() }
-
-func readToken(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxToken+1))
-	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
-	}
-	token := bytes.TrimSpace(text)
-	if len(token) == 0 || len(text) > maxToken || bytes.ContainsAny(token, " \r\n\t\x00") {
-		return "", fmt.Errorf("read the token: %s does not hold one", path)
-	}
-	return string(token), nil
+	return &httpClient{web}
 }
 
 var errSilent = errors.New("sends nothing more")

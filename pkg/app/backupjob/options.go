@@ -17,13 +17,13 @@ import (
 type options struct {
 	Service   string        `envconfig:"DISPATCHERS" default:"penstock-dispatcher"`
 	Namespace string        `envconfig:"SYSTEM_NAMESPACE" default:"penstock-system"`
-	API       []string      `envconfig:"API"`
+	API       []string      `split_words:"true"`
 	To        string        `envconfig:"BACKUP_TO" default:"/backup"`
 	Keep      int           `envconfig:"BACKUP_KEEP" default:"7"`
 	Expect    int           `envconfig:"BACKUP_EXPECT" default:"1"`
 	Rate      string        `envconfig:"BACKUP_RATE" default:"50Mi"`
 	Patience  time.Duration `envconfig:"BACKUP_PATIENCE" default:"2m"`
-	TokenFile string        `envconfig:"TOKEN_FILE"`
+	TokenFile string        `split_words:"true"`
 
 	rate int64 // Rate, read
 }
@@ -58,7 +58,7 @@ func readOptions(args []string, out io.Writer) (options, error) {
 	f.IntVar(&o.Expect, "expect", o.Expect, "fail where fewer dispatchers are found (PENSTOCK_BACKUP_EXPECT)")
 	f.StringVar(&o.Rate, "rate", o.Rate, "copy at most so many bytes a second; 0 is no limit (PENSTOCK_BACKUP_RATE)")
 	f.DurationVar(&o.Patience, "patience", o.Patience, "give up a dispatcher that sends nothing for so long (PENSTOCK_BACKUP_PATIENCE)")
-	f.StringVar(&o.TokenFile, "token-file", o.TokenFile, "file with the token to show, read again for each dispatcher (PENSTOCK_TOKEN_FILE)")
+	f.StringVar(&o.TokenFile, "token-file", o.TokenFile, "file with the token to show, read again when a minute has gone by (PENSTOCK_TOKEN_FILE)")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
 			fmt.Fprint(out, help+f.FlagUsages())

@@ -16,10 +16,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/penstock-events/penstock/pkg/auth"
 	"github.com/penstock-events/penstock/pkg/client"
 )
 
@@ -83,6 +85,7 @@ done, 1 when something failed, 2 when they were used wrongly.`,
 		SilenceUsage:  true,
 	}
 	root.PersistentFlags().String("api", apiDefault(), "URL of the broker's API (environment: PENSTOCK_API)")
+	root.PersistentFlags().String("token-file", os.Getenv("PENSTOCK_TOKEN_FILE"), "file with a bearer token for the API of a cluster (environment: PENSTOCK_TOKEN_FILE)")
 	root.AddCommand(
 		sendCommand(),
 		tailCommand(),
@@ -116,7 +119,18 @@ func apiClient(cmd *cobra.Command) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := client.New(base, nil)
+	file, err := cmd.Flags().GetString("token-file")
+	if err != nil {
+		return nil, err
+	}
+	var with *http.Client
+	if file != "" {
+		with = &http.Client{
+			Transport:     &auth.Transport{Tokens: auth.NewTokenFile(file), Next: http.DefaultTransport},
+			CheckRedirect: auth.NoRedirects,
+		}
+	}
+	c, err := client.New(base, with)
 	if err != nil {
 		return nil, usage("--api: %v", err)
 	}

@@ -15,15 +15,15 @@ import (
 // Options come from the environment; those that are not Knative's have the
 // prefix PENSTOCK_.
 type Options struct {
-	Ingress      string   `envconfig:"INGRESS" default:"penstock-ingress"`                              // Service that events are posted to
-	Dispatchers  string   `envconfig:"DISPATCHERS" default:"penstock-dispatcher"`                       // headless Service of the dispatchers
-	BoardPort    int      `envconfig:"BOARD_PORT" default:"8088"`                                       // where pods of both show what they have loaded
-	Token        string   `envconfig:"TOKEN" default:"/var/run/secrets/penstock/token"`                 // file, for dispatchers; "" sends none
-	IngressToken string   `envconfig:"INGRESS_TOKEN" default:"/var/run/secrets/penstock/ingress-token"` // file, for ingress; "" sends none
-	Channels     []string `envconfig:"CHANNELS" default:"disk,memory"`                                  // kinds of channel that the dispatchers have
-	Threads      int      `envconfig:"THREADS" default:"8"`                                             // objects of one kind that are reconciled at once
+	Ingress      string   `split_words:"true" default:"penstock-ingress"`                        // Service that events are posted to
+	Dispatchers  string   `split_words:"true" default:"penstock-dispatcher"`                     // headless Service of the dispatchers
+	BoardPort    int      `split_words:"true" default:"8088"`                                    // where pods of both show what they have loaded
+	Token        string   `split_words:"true" default:"/var/run/secrets/penstock/token"`         // file, for dispatchers; "" sends none
+	IngressToken string   `split_words:"true" default:"/var/run/secrets/penstock/ingress-token"` // file, for ingress; "" sends none
+	Channels     []string `split_words:"true" default:"disk,memory"`                             // kinds of channel that the dispatchers have
+	Threads      int      `split_words:"true" default:"8"`                                       // objects of one kind that are reconciled at once
 
-	ProbePort int `envconfig:"PROBE_PORT" default:"8080"`
+	ProbePort int `split_words:"true" default:"8080"`
 
 	SystemNamespace   string `ignored:"true"` // SYSTEM_NAMESPACE: ours
 	EventingNamespace string `ignored:"true"` // EVENTING_NAMESPACE: Knative's
