@@ -1,7 +1,7 @@
 // Package config turns Broker and Trigger objects into what the broker runs
 // on: an immutable Snapshot of compiled routes, or for each object that cannot
-// run the reason why not. It is shared by every source of objects (files now,
-// the Kubernetes API later) and reads none itself.
+// run the reason why not. It is shared by every source of objects (files,
+// the Kubernetes API) and reads none itself.
 //
 // It promises that one bad object never harms another, that a filter which
 // does not compile never matches, and that the same objects and options give

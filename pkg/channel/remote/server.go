@@ -57,7 +57,7 @@ type ServerOptions struct {
 	MaxInFlight     int64 // bytes of all requests being received or stored: 429
 	Concurrent      int   // appends of one request in the log at once; the others wait
 
-	BodyTimeout time.Duration // from the headers to the end of the body
+	BodyTimeout time.Duration // for reading a request, its headers included
 
 	// When Run's ctx ends, answers say for Grace (or until no connection is left)
 	// that the owner stops, and events are taken all the same; then they are
