@@ -1,15 +1,14 @@
 package dispatcher
 
 import (
-	"fmt"
+	"context"
+	"io"
 	"time"
 
-	"github.com/kelseyhightower/envconfig"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/penstock-events/penstock/pkg/app/cluster"
-	"github.com/penstock-events/penstock/pkg/app/process"
 	"github.com/penstock-events/penstock/pkg/deliver"
 )
 
@@ -50,8 +49,7 @@ func (o *Options) bind(flags *pflag.FlagSet) {
 // Command is the dispatcher. It stops in order when the command's context ends.
 func Command() *cobra.Command {
 	var o Options
-	envErr := envconfig.Process("PENSTOCK", &o)
-	cmd := &cobra.Command{
+	cmd := cluster.Command(cobra.Command{
 		Use:   "dispatcher",
 		Short: "Keep events on a volume and deliver them, as a pod of a cluster",
 		Long: `Own the shards of one pod: take events from ingress pods, keep them on the pod's
@@ -65,20 +63,7 @@ deliveries in flight end, exit code 0.`,
 
   # against the cluster of KUBECONFIG, from a shell
   dispatcher --data ./data --pod penstock-dispatcher-0 --log-format text`,
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if envErr != nil {
-				return &process.UsageError{Err: fmt.Errorf("environment: %w", envErr)}
-			}
-			clients, err := cluster.Connect("penstock-dispatcher")
-			if err != nil {
-				return err
-			}
-			return Run(cmd.Context(), o, clients, cmd.ErrOrStderr())
-		},
-	}
+	}, &o, func(ctx context.Context, c cluster.Clients, errOut io.Writer) error { return Run(ctx, o, c, errOut) })
 	o.bind(cmd.Flags())
 	return cmd
 }

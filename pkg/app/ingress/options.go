@@ -1,15 +1,14 @@
 package ingress
 
 import (
-	"fmt"
+	"context"
+	"io"
 	"time"
 
-	"github.com/kelseyhightower/envconfig"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/penstock-events/penstock/pkg/app/cluster"
-	"github.com/penstock-events/penstock/pkg/app/process"
 )
 
 // Options are the flags of the ingress. Each has an environment variable of
@@ -46,8 +45,7 @@ func (o *Options) bind(flags *pflag.FlagSet) {
 // Command is the ingress. It stops in order when the command's context ends.
 func Command() *cobra.Command {
 	var o Options
-	envErr := envconfig.Process("PENSTOCK", &o)
-	cmd := &cobra.Command{
+	cmd := cluster.Command(cobra.Command{
 		Use:   "ingress",
 		Short: "Take events by HTTP and store them in dispatchers, as a pod of a cluster",
 		Long: `The front door on Kubernetes: POST /NAMESPACE/BROKER, answered with 202 when a
@@ -60,20 +58,7 @@ more, what is being stored is answered, exit code 0.`,
 
   # against the cluster of KUBECONFIG, from a shell
   ingress --listen :8080 --token ./token --log-format text`,
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if envErr != nil {
-				return &process.UsageError{Err: fmt.Errorf("environment: %w", envErr)}
-			}
-			clients, err := cluster.Connect("penstock-ingress")
-			if err != nil {
-				return err
-			}
-			return Run(cmd.Context(), o, clients, cmd.ErrOrStderr())
-		},
-	}
+	}, &o, func(ctx context.Context, c cluster.Clients, errOut io.Writer) error { return Run(ctx, o, c, errOut) })
 	o.bind(cmd.Flags())
 	return cmd
 }

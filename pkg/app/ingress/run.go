@@ -96,11 +96,7 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 			}
 		})
 	})
-	select {
-	case <-inForce:
-	case <-ctx.Done():
-		return nil
-	case err := <-life.Failed():
+	if reached, err := life.Await(ctx, inForce); !reached {
 		return err
 	}
 

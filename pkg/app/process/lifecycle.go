@@ -45,8 +45,18 @@ func (l *Lifecycle) Start(name string, run func(context.Context) error) {
 	}()
 }
 
-// Failed tells of a component that ended by itself.
-func (l *Lifecycle) Failed() <-chan error { return l.failed }
+// Await waits for something that a component does. It reports false, and the
+// error if there is one, when ctx or a component ends before.
+func (l *Lifecycle) Await(ctx context.Context, done <-chan struct{}) (bool, error) {
+	select {
+	case <-done:
+		return true, nil
+	case <-ctx.Done():
+		return false, nil
+	case err := <-l.failed:
+		return false, err
+	}
+}
 
 // Wait returns when ctx ends, or with an error when a component ends before.
 func (l *Lifecycle) Wait(ctx context.Context) error {
