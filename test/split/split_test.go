@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/penstock-events/penstock/pkg/app/cluster"
+	"github.com/penstock-events/penstock/pkg/backup"
 	"github.com/penstock-events/penstock/pkg/channel/remote"
 	"github.com/penstock-events/penstock/pkg/config/kube"
 	"github.com/penstock-events/penstock/pkg/loaded"
@@ -196,4 +197,50 @@ func TestADeletedBrokerIsNotServed(t *testing.T) {
 		code, _ := p.post("late", "")
 		return code == http.StatusNotFound
 	})
+}
+
+// A volume can be backed up whatever has become of the Brokers whose events are
+// on it: also after a restart, by which a deleted one is known from the log alone.
+func TestABackupIsWholeWhileADeletedBrokerIsOnItsWayOut(t *testing.T) {
+	p := start(t, 1, cluster.IngressAccount)
+	if code, _ := p.post("1", ""); code != http.StatusAccepted {
+		t.Fatalf("answered with %d", code)
+	}
+	if err := p.clients.Knative.EventingV1().Brokers("default").Delete(t.Context(), "default", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	again := standin.Broker("default", "default")
+	again.UID = "made-again"
+	if _, err := p.clients.Knative.EventingV1().Brokers("default").Create(t.Context(), again, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	archive := func() (brokers int, err error) {
+		r, err := http.NewRequest(http.MethodGet, "http://"+p.apis[0]+"/api/v1/backup", nil)
+		if err != nil {
+			return 0, err
+		}
+		r.Header.Set("Authorization", "Bearer "+standin.Admin)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return 0, err
+		}
+		defer answer.Body.Close()
+		m, err := backup.Verify(answer.Body)
+		if err != nil {
+			return 0, err
+		}
+		return len(m.Brokers), nil
+	}
+	eventually(t, "both Brokers are in a backup", func() bool {
+		n, err := archive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n == 2
+	})
+	p.dispatchers[0].end(t)
+	p.dispatch(0)
+	if n, err := archive(); n != 2 || err != nil {
+		t.Errorf("after a restart: %d Brokers, %v", n, err)
+	}
 }

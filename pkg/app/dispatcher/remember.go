@@ -23,18 +23,19 @@ const rememberEvery = 10 * time.Second
 // change, or with the next.
 type remembering struct {
 	engine.Source
-	dir string
-	log *slog.Logger
+	dir    string
+	stored func() []channel.BrokerInfo // in the log
+	log    *slog.Logger
 }
 
 // Run implements engine.Source.
 func (r *remembering) Run(ctx context.Context, put func(*config.Snapshot)) error {
 	var latest *config.Snapshot
-	var brokers []channel.UID
+	var brokers []channel.UID // as they were last written
 	var written time.Time
 	write := func() error {
 		written = time.Now()
-		err := file.Remember(r.dir, latest)
+		err := file.Remember(r.dir, latest, r.stored())
 		if err != nil {
 			r.log.Error("identities cannot be written: a backup will not be whole", telemetry.KeyError, err)
 		}

@@ -86,7 +86,7 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 	inForce := make(chan struct{})
 	life.Start("configuration", func(ctx context.Context) error {
 		first, shown := true, shown{}
-		return e.Follow(ctx, &remembering{Source: source, dir: o.Data, log: logger}, func(s *config.Snapshot, failed map[channel.UID]bool) {
+		return e.Follow(ctx, &remembering{Source: source, dir: o.Data, stored: e.Stored, log: logger}, func(s *config.Snapshot, failed map[channel.UID]bool) {
 			board.Publish(shown.next(s, failed))
 			if first {
 				first = false
