@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
@@ -193,9 +194,14 @@ func TestAMistakeInABrokerIsNamed(t *testing.T) {
 				t.Logf("%s: %s", c.reason, says)
 			}
 			if url := kube.Address(b); url != "" {
-				if a := s.Send(kube.Binary(url, kube.Small("any")))[0]; a.Status != http.StatusServiceUnavailable {
-					t.Errorf("a Broker that is not Ready answers %d, want 503", a.Status)
-				}
+				// An ingress pod that has not heard of the Broker yet answers 404.
+				s.Eventually("a Broker that is not Ready answers 503", 10*time.Second, func() (bool, string) {
+					a := s.Send(kube.Binary(url, kube.Small("any")))[0]
+					if a.Status != http.StatusServiceUnavailable && a.Status != http.StatusNotFound {
+						t.Errorf("a Broker that is not Ready answers %d, want 503", a.Status)
+					}
+					return a.Status == http.StatusServiceUnavailable, fmt.Sprint(a.Status)
+				})
 			}
 			s.Post(http.StatusAccepted, kube.Binary(good, kube.Small("any")))
 		})
