@@ -218,6 +218,9 @@ func read(t testing.TB, dir string) image {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if os.IsNotExist(err) {
+			continue // removed between the listing and now
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -97,6 +98,9 @@ func onDisk(t testing.TB, dir string) int64 {
 	var bytes int64
 	for _, name := range names {
 		info, err := os.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since they were listed
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
