@@ -52,7 +52,8 @@ type life struct {
 	large  bool        // few events fill a segment
 	watch  atomic.Bool // take a shot before each change of the medium
 	shots  []shot
-	broken error // the first promise that was broken in play
+	seeing sync.Mutex // one operation at a time: a reader's may come beside the log's own
+	broken error      // the first promise that was broken in play
 
 	fail       func(memfs.Op) error
 	failed     bool // an operation has, since the log was opened
@@ -87,6 +88,8 @@ func newLife(t testing.TB, rng *rand.Rand, fs memfs.Options) *life {
 
 // before sees each operation of the file layer.
 func (h *life) before(op memfs.Op) error {
+	h.seeing.Lock()
+	defer h.seeing.Unlock()
 	if h.watch.Load() && op.Kind.Changes() {
 		h.shots = append(h.shots, h.shoot(op))
 	}
