@@ -3,12 +3,10 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/penstock-events/penstock/pkg/app/backupjob"
+	"github.com/penstock-events/penstock/pkg/app/process"
 )
 
 func main() {
@@ -16,10 +14,7 @@ func main() {
 }
 
 func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := process.Signals()
 	defer stop()
-	// The first signal ends the job in order; with the handler gone the second
-	// one kills.
-	context.AfterFunc(ctx, stop)
 	return backupjob.Main(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }

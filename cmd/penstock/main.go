@@ -3,12 +3,10 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/penstock-events/penstock/pkg/app/cli"
+	"github.com/penstock-events/penstock/pkg/app/process"
 	"github.com/penstock-events/penstock/pkg/app/standalone"
 )
 
@@ -17,10 +15,7 @@ func main() {
 }
 
 func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := process.Signals()
 	defer stop()
-	// The first signal ends the command in order; with the handler gone the
-	// second one kills.
-	context.AfterFunc(ctx, stop)
 	return cli.Main(ctx, os.Args[1:], cli.OS(), standalone.Command())
 }
