@@ -82,7 +82,7 @@ func TestTornLastBatchIsDroppedWholeAtEveryByte(t *testing.T) {
 // used is where the zeros at the end of a segment begin, aligned as frames are.
 func used(b []byte) int {
 	n := len(strings.TrimRight(string(b), "\x00"))
-	return (n + frameAlign - 1) &^ (frameAlign - 1)
+	return min(len(b), (n+frameAlign-1)&^(frameAlign-1))
 }
 
 func TestDamagedEventIsAGapAndItsNeighboursAreRead(t *testing.T) {
