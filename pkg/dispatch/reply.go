@@ -29,10 +29,11 @@ func (b *broker) reply(ctx context.Context, l *lane, original event.Event, repli
 	now := b.d.opts.Now().UTC().Format(time.RFC3339Nano)
 	stored := make([]event.Event, len(replies))
 	for i, reply := range replies {
-		e, err := event.Edit(reply).
+		edit := event.Edit(reply).
 			SetValue(event.ExtTTL, event.Value{Text: strconv.Itoa(ttl), Kind: event.Integer}).
-			Set(event.ExtArrivalTime, now).
-			Build()
+			Set(event.ExtArrivalTime, now)
+		cause(edit, original)
+		e, err := edit.Build()
 		if err != nil {
 			return fmt.Errorf("reply: %w", err)
 		}
@@ -48,6 +49,23 @@ func (b *broker) reply(ctx context.Context, l *lane, original event.Event, repli
 		b.d.opts.Replied(b.uid, l.uid, stored)
 	}
 	return nil
+}
+
+// cause names what a reply answers, and the event that the chain of replies
+// began with (CloudEvents correlation extension). A subscriber that names them
+// itself knows better.
+func cause(reply *event.Builder, original event.Event) {
+	if !reply.Has(event.ExtCausation) {
+		reply.Set(event.ExtCausation, original.ID())
+	}
+	if reply.Has(event.ExtCorrelation) {
+		return
+	}
+	first := original.Text(event.ExtCorrelation)
+	if first == "" {
+		first = original.ID()
+	}
+	reply.Set(event.ExtCorrelation, first)
 }
 
 // final reports whether a failure will repeat itself whatever the subscriber

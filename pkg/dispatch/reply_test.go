@@ -3,6 +3,7 @@ package dispatch_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -42,6 +43,40 @@ func TestAReplyIsANewEventForAllTriggers(t *testing.T) {
 		}
 		if got[0].header.Get("Ce-Knativearrivaltime") == "" {
 			t.Error("the reply has no arrival time")
+		}
+	})
+}
+
+func TestRepliesNameTheChainOfTheirCauses(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.subscribe("first", replyWith("answer"))
+		w.subscribe("second", replyWith("answer to the answer"))
+		w.subscribe("knowing", func(n int, r receipt, rw http.ResponseWriter) {
+			rw.Header().Set("Ce-Causationid", "moon")
+			rw.Header().Set("Ce-Correlationid", "tides")
+			replyWith("own words")(n, r, rw)
+		})
+		listener := w.subscribe("listener", nil)
+		w.trigger("first", "question", "first")
+		w.trigger("second", "answer", "second")
+		w.trigger("knowing", "answer to the answer", "knowing")
+		w.trigger("answers", "answer", "listener")
+		w.trigger("answers-to-answers", "answer to the answer", "listener")
+		w.trigger("own-words", "own words", "listener")
+		w.run()
+		id := w.send("question", 1)[0]
+		w.after(time.Second)
+		got := make(map[string]string)
+		for _, r := range listener.receipts() {
+			got[r.id] = r.header.Get("Ce-Causationid") + ", " + r.header.Get("Ce-Correlationid")
+		}
+		want := map[string]string{
+			"re-" + id:       id + ", " + id,
+			"re-re-" + id:    "re-" + id + ", " + id,
+			"re-re-re-" + id: "moon, tides",
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("cause and beginning of each reply:\n%v, want\n%v", got, want)
 		}
 	})
 }

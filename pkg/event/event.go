@@ -52,6 +52,13 @@ const (
 	ExtPartition   = "partitionkey"
 )
 
+// Extensions by which an event names what it follows from (CloudEvents
+// correlation extension): the event that caused it, and the first of the chain.
+const (
+	ExtCausation   = "causationid"
+	ExtCorrelation = "correlationid"
+)
+
 // DefaultTTL is how many passes through a broker an event has that comes
 // without a count in ExtTTL (Knative's MAX_TTL).
 const DefaultTTL = 255

@@ -23,8 +23,8 @@ var ceHeaders = map[string]string{
 	"traceparent":       "Ce-Traceparent",
 	"tracestate":        "Ce-Tracestate",
 	"sequence":          "Ce-Sequence",
-	"correlationid":     "Ce-Correlationid",
-	"causationid":       "Ce-Causationid",
+	ExtCorrelation:      "Ce-Correlationid",
+	ExtCausation:        "Ce-Causationid",
 	AttrDataContentType: "Ce-Datacontenttype", // only to be refused by name
 }
 
