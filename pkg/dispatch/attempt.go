@@ -58,10 +58,12 @@ func (l *lane) attempt(ctx context.Context, it *item) {
 	if err == nil {
 		l.metrics.Count(telemetry.Delivered, 1)
 		l.metrics.Age(max(0, l.broker.d.opts.Now().Sub(it.accepted)))
+		l.works(it)
 		l.settle(it)
 		return
 	}
 	l.metrics.Count(telemetry.Failed, 1)
+	l.fails(it, &conf, err)
 	if wait, again := conf.policy.Next(it.attempts, err, rand.Float64()); again && !final(err) {
 		l.again(it, wait)
 		return
@@ -114,6 +116,7 @@ func (l *lane) bury(ctx context.Context, it *item, conf *laneConf, cause error) 
 	l.metrics.Count(telemetry.Dead, 1)
 	l.broker.d.log.Warn("event is dead", "broker", l.broker.name, "trigger", l.name, "id", letter.ID.String(),
 		"attempt", it.attempts, "reason", letter.Reason)
+	l.dies(it, &letter)
 	it.dead = true
 	if conf.sink == nil {
 		l.settle(it)

@@ -42,6 +42,11 @@ type Options struct {
 	// once they are stored; nil is nobody. It must not wait and keeps no event.
 	Replied func(broker, trigger channel.UID, replies []event.Event)
 
+	// Incident is told when a trigger's subscriber begins to fail, when it takes
+	// events again, and when events begin to die: once each, not for each event.
+	// nil is nobody. It must not wait.
+	Incident func(Incident)
+
 	// Concurrency is how many attempts a lane has in flight at most where its
 	// Trigger does not say; 0 means 64.
 	Concurrency int

@@ -72,6 +72,8 @@ type lane struct {
 	clamped  bool // waits from before the restart have been looked at
 	cleared  bool // the trigger is gone: nothing is pending any more
 
+	incidents incidents
+
 	dirty atomic.Bool // has changes that SaveProgress has not seen
 }
 

@@ -1,0 +1,52 @@
+package dispatch
+
+import (
+	"time"
+
+	"github.com/penstock-events/penstock/pkg/channel"
+)
+
+// Pending is one trigger that an event is pending for.
+type Pending struct {
+	Trigger   channel.UID
+	Name      string    // namespace/name
+	Attempts  int       // made so far, where it waits for another
+	NotBefore time.Time // when the next is due; zero where it does not wait
+}
+
+// Pending lists the triggers that an event is pending for, and whether every
+// trigger that wants it is among them: not before it has been scanned.
+func (d *Dispatcher) Pending(broker channel.UID, id channel.ID) (pending []Pending, scanned bool) {
+	b, ok := (*d.brokers.Load())[broker]
+	if !ok {
+		return nil, false
+	}
+	for i, shard := range b.shards {
+		if shard != id.Shard {
+			continue
+		}
+		scanned = uint64(id.Position) < b.scanned[i].Load()
+		for _, l := range b.list() {
+			if p, ok := l.pendingAt(i, id.Position); ok {
+				pending = append(pending, p)
+			}
+		}
+	}
+	return pending, scanned
+}
+
+// pendingAt looks one event up.
+func (l *lane) pendingAt(shard int, pos channel.Position) (Pending, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.shards[shard].pending.Contains(uint64(pos)) {
+		return Pending{}, false
+	}
+	p := Pending{Trigger: l.uid, Name: l.name}
+	for i := range l.waiting {
+		if w := &l.waiting[i]; w.shard == shard && w.pos == pos {
+			p.Attempts, p.NotBefore = w.attempts, w.due
+		}
+	}
+	return p, true
+}
