@@ -21,7 +21,7 @@ func TestEveryExampleIsTried(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tried := []string{"article", "dead-letters", "filters", "quickstart", "subscriber"}
+	tried := []string{"article", "dead-letters", "failures", "filters", "quickstart", "subscriber"}
 	for _, e := range entries {
 		if e.IsDir() && !slices.Contains(tried, e.Name()) {
 			t.Errorf("examples/%s is not tried by any test", e.Name())
@@ -105,6 +105,25 @@ func TestSubscriberThatIsStartedAgainWithinItsRetriesGetsItsEvents(t *testing.T)
 	b.AwaitSettled("orders")
 	if strings.Contains(p.Output(), `"before"`) {
 		t.Error("what was delivered before came again")
+	}
+}
+
+func TestFailuresExampleTellsOfDeathsOnce(t *testing.T) {
+	address := broker.FreeAddress(t)
+	p := subscribe(t, address)
+	b := start(t, example(t, "failures", address))
+	for n := range 5 {
+		send(t, b, fmt.Sprint(n), "order.created")
+	}
+	broker.Await(t, "all are dead", func() bool { return b.Trigger("orders").Dead == 5 })
+	p.Await(`^204 /pager id=".+" source="/penstock/default/default" type="dev.penstock.event.deadlettered"`)
+	broker.Await(t, "the pager has nothing more to come", func() bool {
+		var tr v1.Trigger
+		b.Get("/api/v1/triggers/penstock-system/pager", &tr)
+		return tr.Backlog == 0 && tr.Delivered > 0
+	})
+	if n := strings.Count(p.Output(), "/pager"); n != 1 {
+		t.Errorf("five deaths are told of %d times:\n%s", n, p.Output())
 	}
 }
 

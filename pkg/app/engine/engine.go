@@ -56,6 +56,10 @@ type Options struct {
 	// Replied is dispatch.Options.Replied.
 	Replied func(broker, trigger channel.UID, replies []event.Event)
 
+	// SystemBroker is the Broker (namespace/name) that failures are told to as
+	// events, if it is there; "" tells nobody.
+	SystemBroker string
+
 	// What a backup says of where its configuration came from.
 	Files, Resolve []string
 }
@@ -74,6 +78,7 @@ type Engine struct {
 	ready    *readiness
 	registry *prometheus.Registry
 	apply    *applier
+	reporter *reporter
 }
 
 // Open opens the logs. After an error nothing is open; otherwise the caller
@@ -85,14 +90,19 @@ func Open(o Options) (*Engine, error) {
 	}
 	e := &Engine{o: o, registry: process.NewRegistry()}
 	e.Metrics = telemetry.New(e.registry)
+	e.views = newViews()
+	if e.reporter, err = newReporter(o.SystemBroker, e.views, e.Appender, o.Logger); err != nil {
+		return nil, err
+	}
 	if err := e.open(rate); err != nil {
 		return nil, err
 	}
 	e.client = deliver.New(deliver.Options{Guard: o.Guard, MaxIdle: o.MaxIdle})
 	e.Dispatcher = dispatch.New(dispatch.Options{
 		Sender: e.client, Metrics: e.Metrics, Logger: o.Logger, Logs: e.logs, DrainTimeout: o.DrainTimeout, Keys: o.Keys, Replied: o.Replied,
+		Incident: e.reporter.tell,
 	})
-	e.views = newViews(e.Dispatcher)
+	e.views.dispatch = e.Dispatcher
 	e.ready = &readiness{logs: e.logs}
 	e.Metrics.Watch(gauges{e.views})
 	e.apply = &applier{dispatcher: e.Dispatcher, views: e.views, log: o.Logger, again: make(chan struct{}, 1)}
@@ -197,7 +207,10 @@ func (e *Engine) API(o api.Options) *api.Server {
 }
 
 // StartDispatcher starts the deliveries. Configurations may be Put from here on.
-func (e *Engine) StartDispatcher(life *process.Lifecycle) { life.Start("dispatcher", e.Dispatcher.Run) }
+func (e *Engine) StartDispatcher(life *process.Lifecycle) {
+	life.Start("incidents", e.reporter.run)
+	life.Start("dispatcher", e.Dispatcher.Run)
+}
 
 // Put puts a configuration in force. What could not be is tried again by Follow.
 func (e *Engine) Put(ctx context.Context, s *config.Snapshot) error { return e.apply.put(ctx, s) }

@@ -21,11 +21,11 @@ const scrapeWait = 2 * time.Second
 // views show the running process to ingress, the API and the metrics.
 type views struct {
 	shown    atomic.Pointer[ingress.Table]
-	dispatch *dispatch.Dispatcher
+	dispatch *dispatch.Dispatcher // set before anybody looks
 }
 
-func newViews(d *dispatch.Dispatcher) *views {
-	v := &views{dispatch: d}
+func newViews() *views {
+	v := &views{}
 	first := ingress.Table{}.Next(&config.Snapshot{}, 1)
 	v.shown.Store(&first)
 	return v
