@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -220,4 +221,43 @@ func (p *patient) countNoDead() bool {
 func (p *patient) countPending() bool {
 	c, ok := p.pick(p.delivered)
 	return ok && p.count(c.t, func(f *Final) { f.Pending += int64(len(p.order)) + 1 })
+}
+
+// overtake has an event of an ordered trigger delivered while the one before
+// it waits for its first success.
+func (p *patient) overtake() bool {
+	type couple struct {
+		t           *trigger
+		first, next *pair
+		id          string
+	}
+	var all []couple
+	for of, events := range p.keyed() {
+		for _, t := range p.brokers[of[0]].triggers {
+			if !t.ordered() {
+				continue
+			}
+			for i := 1; i < len(events); i++ {
+				first, next := p.pairs[pairKey{t, events[i-1].sent.id}], p.pairs[pairKey{t, events[i].sent.id}]
+				if events[i-1].id.Shard != events[i].id.Shard || first == nil || next == nil || len(first.attempts) != 1 || len(next.attempts) != 1 ||
+					first.attempts[0].ended <= first.attempts[0].at+2 || first.attempts[0].ended == forever || next.attempts[0].ended == forever ||
+					p.sends[events[i].sent.id].posts[0].at >= first.attempts[0].at ||
+					p.endOf(first.attempts[0].at, next.attempts[0].ended) != nil {
+					continue
+				}
+				all = append(all, couple{t, first, next, events[i].sent.id})
+			}
+		}
+	}
+	if len(all) == 0 {
+		return false
+	}
+	slices.SortFunc(all, func(a, b couple) int { return cmp.Compare(a.next.line(), b.next.line()) })
+	c := all[p.rng.IntN(len(all))]
+	for i := range p.lines {
+		if l := &p.lines[i]; l.Do == doReceipt && l.ID == c.id && l.Trigger == c.t.name {
+			l.T = c.first.attempts[0].at + 1
+		}
+	}
+	return true
 }

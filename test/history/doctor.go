@@ -76,6 +76,7 @@ func Ailments() []Ailment {
 		{"a dead letter is lost", "I7", (*patient).loseDeadLetter},
 		{"an event is delivered, and dead too", "I7", (*patient).killDelivered},
 		{"an event is given up too early", "I7", (*patient).giveUpEarly},
+		{"an event overtakes another of its key", "I8", (*patient).overtake},
 		{"an event is delivered hours after all was well", "I9", (*patient).deliverLate},
 		{"a failed sync is followed by an acknowledgement", "I10", (*patient).acknowledgeAfterSyncError},
 		{"a damage is not reported", "I11", (*patient).damageSilently},

@@ -66,6 +66,7 @@ type (
 		answered time.Duration // forever: never
 		code     int
 		by       int64
+		stored   string // the event's own id, where the answer had it
 		line     int
 	}
 	pairKey struct {
@@ -192,6 +193,7 @@ func (f *facts) addSend(l *Line) error {
 		}
 		delete(f.posts, l.N)
 		f.lastAct = f.now
+		p.stored = l.Answer.Stored
 		if p.code, p.by = l.Answer.Code, l.Answer.By; p.code != 0 {
 			p.answered = f.now
 		}
@@ -257,7 +259,7 @@ func (f *facts) addReceipt(l *Line) error {
 	}
 	if l.Do == doReceipt {
 		f.open[l.N] = place{p, len(p.attempts)}
-		p.attempts = append(p.attempts, attempt{at: f.now, ended: forever, corrupt: s.differs(l), line: f.line, part: f.part})
+		p.attempts = append(p.attempts, attempt{at: f.now, ended: forever, corrupt: f.differs(s, l), line: f.line, part: f.part})
 		return nil
 	}
 	if l.Dead == nil {
@@ -273,8 +275,8 @@ func (f *facts) addReceipt(l *Line) error {
 }
 
 // differs says how what came differs from what was sent, "" for not at all. A
-// broker may add the time of arrival and nothing else.
-func (s *sent) differs(l *Line) string {
+// broker may add the time of arrival, what a reply answers, and nothing else.
+func (f *facts) differs(s *sent, l *Line) string {
 	if l.SHA != hex.EncodeToString(s.sha[:]) {
 		return "its data is not what was sent"
 	}
@@ -294,6 +296,13 @@ func (s *sent) differs(l *Line) string {
 	if _, stamped := l.Attrs[event.ExtArrivalTime]; stamped {
 		if _, sent := s.event.Attribute(event.ExtArrivalTime); !sent {
 			n++
+		}
+	}
+	for _, name := range []string{event.ExtCausation, event.ExtCorrelation} { // of a reply
+		if _, named := l.Attrs[name]; named && f.sends[l.Attrs[name]] != nil {
+			if _, sent := s.event.Attribute(name); !sent {
+				n++
+			}
 		}
 	}
 	if n != len(l.Attrs) {

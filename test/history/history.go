@@ -42,9 +42,9 @@
 //
 // # Invariants
 //
-// The numbers are those of docs/reliability.md. I8 (order), I16 (isolation of
-// namespaces) and the replay half of I15 are not judged, since the features do
-// not exist; the p99 half of I9 is a matter of measuring, not of a history.
+// The numbers are those of docs/reliability.md. I16 (isolation of namespaces) is
+// not judged, since the feature does not exist; the replay half of I15 is judged
+// by its own tests; the p99 half of I9 is a matter of measuring, not of a history.
 //
 // An event whose sending got no answer, or a 500, may be delivered and need not
 // be: it is in the may set. So is one that was under way while the Trigger set

@@ -52,6 +52,7 @@ func (f *facts) judge() *Verdict {
 		j.losses(t)
 		j.accounts(t)
 	}
+	j.sequences()
 	j.process()
 	j.sum()
 	v := &Verdict{Invariants: j.found[:], Figures: j.figures}

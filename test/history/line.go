@@ -109,6 +109,9 @@ type Trigger struct {
 	// ScalesFromZero is config.Trigger's: what the subscriber refuses need not
 	// count as an attempt.
 	ScalesFromZero bool `json:"scalesFromZero,omitempty"`
+
+	// Ordered is penstock.dev/order: key.
+	Ordered bool `json:"ordered,omitempty"`
 }
 
 // Answer is what a sender or the broker was answered.
@@ -119,6 +122,9 @@ type Answer struct {
 	// By is, of an answer to a sender, the incarnation that was asked, where
 	// there were several at once.
 	By int64 `json:"by,omitempty"`
+
+	// Stored is, of a 202 to a sender, the event's own id: SHARD-POSITION.
+	Stored string `json:"stored,omitempty"`
 
 	// The others are of an answer to the broker. Gone: the broker had hung up
 	// before. Streamed: its beginning may have left before this line.

@@ -26,6 +26,7 @@ type setting struct {
 	filter   *filter.Filter
 	policy   deliver.Policy
 	scales   bool // the subscriber scales from zero
+	ordered  bool
 }
 
 // broker is the changes of one Broker's Trigger set, in order.
@@ -94,7 +95,7 @@ func (f *facts) addRoutes(l *Line) error {
 			return fmt.Errorf("trigger %s: %w", conf.Name, err)
 		}
 		c.filters[t] = compiled
-		t.settings = append(t.settings, setting{from: f.now, to: forever, filter: compiled, policy: conf.Policy, scales: conf.ScalesFromZero})
+		t.settings = append(t.settings, setting{from: f.now, to: forever, filter: compiled, policy: conf.Policy, scales: conf.ScalesFromZero, ordered: conf.Ordered})
 	}
 	if len(c.filters) != len(l.Triggers) {
 		return errors.New("a trigger is named twice")

@@ -5,6 +5,8 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
+	"path"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -66,6 +68,11 @@ func (s *Sender) exchange(ctx context.Context, h http.Header, body []byte) (a An
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, resp.Body) // the status is the answer
 	a.Code = resp.StatusCode
+	if links := resp.Header.Values("Penstock-Event"); len(links) == 1 {
+		if link, err := url.Parse(links[0]); err == nil {
+			a.Stored = path.Base(link.Path)
+		}
+	}
 	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
 		a.RetryAfter = time.Duration(seconds) * time.Second
 	}

@@ -90,6 +90,7 @@ var invariants = [...]struct{ name, says string }{
 	{"I5", "only what the filter wants is delivered"},
 	{"I6", "no duplicates but what a crash may cost"},
 	{"I7", "retries come as agreed and end as agreed"},
+	{"I8", "events of one key come in order to ordered triggers"},
 	{"I9", "the backlog is gone in time once all is well"},
 	{"I10", "no acknowledgement after a failed sync"},
 	{"I11", "damage is reported"},

@@ -100,6 +100,7 @@ func newWorld(t testing.TB, rng *rand.Rand) *world {
 		{conf: history.Trigger{Name: "default/picky", Policy: linear}, answer: picky, takes: time.Millisecond, wants: all},
 		{conf: history.Trigger{Name: "default/only-a", Filter: onlyA, Policy: linear}, answer: ok, takes: 70 * time.Millisecond,
 			wants: func(e history.Event) bool { return e.Attrs["type"] == "a" }},
+		{conf: history.Trigger{Name: "default/ordered", Policy: exponential, Ordered: true}, answer: flaky, takes: 3 * time.Millisecond, wants: all},
 	}
 	for _, l := range w.lanes {
 		l.pairs = make(map[string]*delivery)
@@ -149,7 +150,7 @@ func (w *world) start() {
 			d := l.pairs[e.ID()]
 			if d == nil && l.wants(e) {
 				w.offer(l, e)
-			} else if d != nil && d.end.IsZero() {
+			} else if d != nil && d.end.IsZero() && !w.behind(l, d) {
 				w.at(max(d.due.Sub(w.now), 0), func() { w.attempt(l, d) })
 			}
 		}
@@ -196,7 +197,7 @@ func (w *world) send() {
 			}
 		default:
 			w.store(e)
-			s.Answer(history.Answer{Code: 202})
+			s.Answer(history.Answer{Code: 202, Stored: fmt.Sprintf("0-%d", len(w.kept))})
 		}
 	})
 }
@@ -213,7 +214,41 @@ func (w *world) store(e history.Event) {
 func (w *world) offer(l *lane, e history.Event) {
 	d := &delivery{event: e}
 	l.pairs[e.ID()] = d
-	w.at(time.Millisecond, func() { w.attempt(l, d) })
+	if !w.behind(l, d) {
+		w.at(time.Millisecond, func() { w.attempt(l, d) })
+	}
+}
+
+// behind reports whether an ordered trigger has an event of the same key to
+// end first.
+func (w *world) behind(l *lane, d *delivery) bool {
+	key := d.event.Attrs["subject"]
+	if !l.conf.Ordered || key == "" {
+		return false
+	}
+	for _, e := range w.kept {
+		if e.ID() == d.event.ID() {
+			break
+		}
+		if before := l.pairs[e.ID()]; e.Attrs["subject"] == key && before != nil && before.end.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+// next begins with the event of the same key that waited for one which has ended.
+func (w *world) next(l *lane, ended *delivery) {
+	key := ended.event.Attrs["subject"]
+	if !l.conf.Ordered || key == "" {
+		return
+	}
+	for _, e := range w.kept {
+		if d := l.pairs[e.ID()]; e.Attrs["subject"] == key && d != nil && d.end.IsZero() {
+			w.at(0, func() { w.attempt(l, d) })
+			return
+		}
+	}
 }
 
 func (w *world) attempt(l *lane, d *delivery) {
@@ -227,6 +262,7 @@ func (w *world) attempt(l *lane, d *delivery) {
 		if a.Code/100 == 2 {
 			l.final.Delivered++
 			d.end = w.now
+			w.next(l, d)
 			return
 		}
 		var err error = &deliver.Error{Status: a.Code, RetryAfter: a.RetryAfter}
@@ -234,6 +270,7 @@ func (w *world) attempt(l *lane, d *delivery) {
 		if !again {
 			l.final.Dead++
 			d.end = w.now
+			w.next(l, d)
 			return
 		}
 		d.due = w.now.Add(wait)

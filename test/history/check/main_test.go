@@ -62,7 +62,7 @@ func TestJSONIsTheWholeVerdict(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &v); err != nil {
 		t.Fatal(err)
 	}
-	if len(v.Invariants) != 14 || v.Invariants[0].First[0].ID != "1" || v.Figures.Acked != 1 {
+	if len(v.Invariants) != 15 || v.Invariants[0].First[0].ID != "1" || v.Figures.Acked != 1 {
 		t.Errorf("verdict is %+v", v)
 	}
 }
