@@ -54,6 +54,7 @@ var layer = map[string]int{
 	"pkg/api/v1":         0,
 	"pkg/backup":         4,
 	"pkg/client":         4,
+	"pkg/api/fleet":      4,
 	"pkg/app/process":    4,
 	"pkg/app/engine":     5,
 	"pkg/app/cluster":    5,
