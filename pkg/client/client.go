@@ -33,6 +33,10 @@ const DefaultURL = "http://127.0.0.1:8088"
 
 // Client talks to one server.
 type Client struct {
+	// Incomplete, if not nil, is told which dispatchers of a cluster an answer
+	// lacks the part of. It is set before the first call.
+	Incomplete func(dispatchers string)
+
 	base *url.URL
 	http *http.Client
 }
@@ -220,6 +224,9 @@ func (c *Client) send(req *http.Request) (*http.Response, error) {
 		return nil, c.unreachable(err)
 	}
 	if resp.StatusCode/100 == 2 {
+		if lacks := resp.Header.Get("Penstock-Incomplete"); lacks != "" && c.Incomplete != nil {
+			c.Incomplete(lacks)
+		}
 		return resp, nil
 	}
 	defer resp.Body.Close()

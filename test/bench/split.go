@@ -122,7 +122,7 @@ func (f *splitFlags) clients() (cluster.Clients, error) {
 	if err != nil {
 		return cluster.Clients{}, err
 	}
-	return standin.Clients([]string{f.append}, []runtime.Object{standin.Broker("default", "default"), trigger}...)
+	return standin.Clients([]string{f.append}, "", []runtime.Object{standin.Broker("default", "default"), trigger}...)
 }
 
 func splitIngressCommand(ctx context.Context, args []string) error {

@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,8 +17,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/penstock-events/penstock/pkg/app/cluster"
+	"github.com/penstock-events/penstock/pkg/auth"
 	"github.com/penstock-events/penstock/pkg/backup"
 	"github.com/penstock-events/penstock/pkg/channel/remote"
+	"github.com/penstock-events/penstock/pkg/client"
 	"github.com/penstock-events/penstock/pkg/config/kube"
 	"github.com/penstock-events/penstock/pkg/loaded"
 	"github.com/penstock-events/penstock/test/standin"
@@ -163,6 +167,54 @@ func TestTheAPIAsksWhoMay(t *testing.T) {
 		answer.Body.Close()
 		if answer.StatusCode != want {
 			t.Errorf("%s: %d, want %d", path, answer.StatusCode, want)
+		}
+	}
+}
+
+// Whichever dispatcher is asked, it answers for all.
+func TestTheAPIOfAnyDispatcherAnswersForAll(t *testing.T) {
+	p := start(t, 3, cluster.IngressAccount)
+	p.sub.refuse.Store(true)
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(standin.Admin), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const events = 30 // ten at each
+	for i := range events {
+		if code, _ := p.post(fmt.Sprint(i), ""); code != http.StatusAccepted {
+			t.Fatalf("answered with %d", code)
+		}
+	}
+	for i, address := range p.apis {
+		api, err := client.New("http://"+address, &http.Client{Transport: &auth.Transport{Tokens: auth.NewTokenFile(file), Next: http.DefaultTransport}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, fmt.Sprintf("dispatcher %d counts all dead letters", i), func() bool {
+			tr, err := api.Trigger(t.Context(), "default", "all")
+			return err == nil && tr.Dead == events
+		})
+		seen := make(map[string]bool)
+		q := client.DeadLetterQuery{Trigger: "default/all", Limit: 7}
+		for {
+			list, err := api.DeadLetters(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range list.Items {
+				seen[d.ID] = true
+			}
+			if q.Cursor = list.Next; q.Cursor == "" {
+				break
+			}
+		}
+		if len(seen) != events {
+			t.Errorf("dispatcher %d lists %d dead letters", i, len(seen))
+		}
+		for id := range seen {
+			if d, err := api.DeadLetter(t.Context(), "default", "all", id); err != nil || d.ID != id {
+				t.Errorf("dispatcher %d shows %s as %q, %v", i, id, d.ID, err)
+			}
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,11 +71,16 @@ func (b *buffer) String() string {
 // subscriber counts what comes, by id.
 type subscriber struct {
 	*httptest.Server
-	mu  sync.Mutex
-	got map[string]int
+	refuse atomic.Bool // all that comes, for good
+	mu     sync.Mutex
+	got    map[string]int
 }
 
-func (s *subscriber) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+func (s *subscriber) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.refuse.Load() {
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.got[r.Header.Get("Ce-Id")]++
@@ -93,15 +99,16 @@ func start(t *testing.T, dispatchers int, token string) *plane {
 	p.sub.Server = httptest.NewServer(p.sub)
 	t.Cleanup(p.sub.Close)
 	var addresses []string
+	api := freePort(t, "127.0.0.1")
 	for i := range dispatchers {
 		addresses = append(addresses, net.JoinHostPort(host(i), p.port))
-		p.apis = append(p.apis, net.JoinHostPort(host(i), freePort(t, host(i))))
+		p.apis = append(p.apis, net.JoinHostPort(host(i), api))
 	}
 	trigger, err := standin.Trigger("default", "all", "default", "", p.sub.URL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.clients, err = standin.Clients(addresses, []runtime.Object{standin.Broker("default", "default"), trigger}...); err != nil {
+	if p.clients, err = standin.Clients(addresses, api, []runtime.Object{standin.Broker("default", "default"), trigger}...); err != nil {
 		t.Fatal(err)
 	}
 	p.dispatchers = make([]*program, dispatchers)

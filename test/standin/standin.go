@@ -37,10 +37,10 @@ const Admin = "admin"
 // Namespace is where Penstock is installed.
 const Namespace = "penstock-system"
 
-// Clients reach a cluster of these dispatchers (host:port, by ordinal) and
-// objects (Brokers and Triggers).
-func Clients(dispatchers []string, objects ...runtime.Object) (cluster.Clients, error) {
-	slice, err := slice(dispatchers)
+// Clients reach a cluster of these dispatchers (host:port, by ordinal), with
+// the port of their API ("" for none), and objects (Brokers and Triggers).
+func Clients(dispatchers []string, api string, objects ...runtime.Object) (cluster.Clients, error) {
+	slice, err := slice(dispatchers, api)
 	if err != nil {
 		return cluster.Clients{}, err
 	}
@@ -66,7 +66,7 @@ func Clients(dispatchers []string, objects ...runtime.Object) (cluster.Clients, 
 }
 
 // slice shows the dispatchers. Unlike a real one it may name loopback addresses.
-func slice(dispatchers []string) (*discoveryv1.EndpointSlice, error) {
+func slice(dispatchers []string, api string) (*discoveryv1.EndpointSlice, error) {
 	s := &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Namespace: Namespace, Name: "penstock-dispatcher-1", Labels: map[string]string{discoveryv1.LabelServiceName: "penstock-dispatcher"}},
 		AddressType: discoveryv1.AddressTypeIPv4,
@@ -86,6 +86,14 @@ func slice(dispatchers []string) (*discoveryv1.EndpointSlice, error) {
 			return nil, fmt.Errorf("dispatcher %s: all have one port, as the pods of a Service do", address)
 		}
 		s.Ports = []discoveryv1.EndpointPort{{Name: &name, Port: &port}}
+		if api != "" {
+			n, err := strconv.ParseUint(api, 10, 16)
+			if err != nil {
+				return nil, err
+			}
+			apiPort, apiName := int32(n), "api"
+			s.Ports = append(s.Ports, discoveryv1.EndpointPort{Name: &apiName, Port: &apiPort})
+		}
 		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
 			Addresses:  []string{host},
 			Conditions: discoveryv1.EndpointConditions{Ready: &yes, Serving: &yes},

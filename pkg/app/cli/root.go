@@ -135,5 +135,12 @@ func apiClient(cmd *cobra.Command) (*client.Client, error) {
 	if err != nil {
 		return nil, usage("--api: %v", err)
 	}
+	told := ""
+	c.Incomplete = func(dispatchers string) {
+		if dispatchers != told { // of a list each page would say so
+			fmt.Fprintf(cmd.ErrOrStderr(), "Warning: incomplete, no answer from %s\n", clean(dispatchers))
+			told = dispatchers
+		}
+	}
 	return c, nil
 }

@@ -71,7 +71,9 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 
 	access := tokenreview.NewAccess(clients.Kube.AuthenticationV1().TokenReviews(), clients.Kube.AuthorizationV1().SubjectAccessReviews(), tokenreview.AccessOptions{Group: api.AccessGroup})
 	server := e.API(api.Options{Authorize: authorize(access), IngressURL: "http://penstock-ingress." + o.Namespace})
-	life.Start("API", process.ServeHTTP(apiPort, cluster.Internal(board, server), func() {
+	others := newOthers(o.Identity, clients, server, logger)
+	life.Start("other dispatchers", others.run)
+	life.Start("API", process.ServeHTTP(apiPort, cluster.Internal(board, others.api), func() {
 		board.Close()
 		server.Close()
 	}))

@@ -34,6 +34,9 @@ const PerOwner = 16
 // First is the first shard of the dispatcher with this ordinal.
 func First(ordinal int) channel.ShardID { return channel.ShardID(ordinal) * PerOwner }
 
+// Ordinal is that of the dispatcher which has a shard.
+func Ordinal(shard channel.ShardID) int { return int(shard / PerOwner) }
+
 // New returns log with its shards numbered from first. If log is a
 // channel.Examiner, or has a method Latched() error, so does what New returns.
 // Unwrap finds the log again.
