@@ -230,8 +230,8 @@ func (b *broker) DeadCount(trigger channel.UID) uint64 {
 	return 0
 }
 
-// DeadGroups implements channel.DeadLetters. It goes through the letters, 100
-// ns each, and sums up after it has let go of the broker.
+// DeadGroups implements channel.DeadLetters. It goes through the letters, and
+// sums up after it has let go of the broker.
 func (b *broker) DeadGroups(_ context.Context, trigger channel.UID) ([]channel.DeadGroup, error) {
 	letters, err := b.deathsOf(trigger)
 	if err != nil {
