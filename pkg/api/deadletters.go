@@ -172,16 +172,43 @@ func (s *Server) allDrawers(broker, trigger string) []drawer {
 	return drawers
 }
 
-// find looks for the dead letter of one event. Logs list dead letters in the
-// order they died and have no index by event, so this reads the drawer.
+// find looks for the dead letter of one event. Logs find letters by the uid of
+// their Trigger: that of one that is gone is known from the letters themselves.
 func (d drawer) find(ctx context.Context, id channel.ID) (channel.DeadLetter, bool, error) {
+	if d.name == "" {
+		return d.log.FindDead(ctx, d.trigger, id)
+	}
+	groups, err := d.log.DeadGroups(ctx, "")
+	if err != nil {
+		return channel.DeadLetter{}, false, err
+	}
+	asked, folded := map[channel.UID]bool{}, false
+	for _, g := range groups {
+		folded = folded || g.Trigger == ""
+		if g.TriggerName != d.name || asked[g.Trigger] {
+			continue
+		}
+		asked[g.Trigger] = true
+		if letter, found, err := d.log.FindDead(ctx, g.Trigger, id); err != nil || found {
+			return letter, found, err
+		}
+	}
+	if !folded {
+		return channel.DeadLetter{}, false, nil
+	}
+	return d.search(ctx, id)
+}
+
+// search reads the drawer. So many Triggers and reasons are rare that not all
+// have a group of their own.
+func (d drawer) search(ctx context.Context, id channel.ID) (channel.DeadLetter, bool, error) {
 	for after := ""; ; {
 		letters, next, err := d.log.Dead(ctx, d.trigger, after, letterPage)
 		if err != nil {
 			return channel.DeadLetter{}, false, err
 		}
 		for _, l := range letters {
-			if l.ID == id && (d.name == "" || d.name == l.TriggerName) {
+			if l.ID == id && d.name == l.TriggerName {
 				return l, true, nil
 			}
 		}
@@ -225,7 +252,7 @@ func pageSize(text string) (int, error) {
 
 func viewLetter(b *config.Broker, l channel.DeadLetter) v1.DeadLetter {
 	view := v1.DeadLetter{
-		ID: l.ID.String(), Broker: b.FullName(), Trigger: l.TriggerName,
+		Number: l.Number, ID: l.ID.String(), Broker: b.FullName(), Trigger: l.TriggerName,
 		EventID: l.Event.ID(), EventType: l.Event.Type(), EventSource: l.Event.Source(), EventSubject: l.Event.Subject(),
 		Accepted: l.Accepted, Died: l.Died, Attempts: l.Attempts,
 		Reason: l.Reason, Code: l.Code, Destination: l.Destination,

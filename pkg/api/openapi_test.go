@@ -126,7 +126,7 @@ func TestDocumentHasTheFieldsOfTheTypes(t *testing.T) {
 	d := readDocument(t)
 	for name, v := range map[string]any{
 		"BrokerList": v1.BrokerList{}, "Broker": v1.Broker{}, "TriggerList": v1.TriggerList{}, "Trigger": v1.Trigger{},
-		"DeadLetterList": v1.DeadLetterList{}, "DeadLetter": v1.DeadLetter{}, "Explanation": v1.Explanation{},
+		"DeadLetterList": v1.DeadLetterList{}, "DeadLetter": v1.DeadLetter{}, "DeadLetterGroupList": v1.DeadLetterGroupList{}, "DeadLetterGroup": v1.DeadLetterGroup{}, "Explanation": v1.Explanation{},
 		"EventExplained": v1.EventExplained{}, "TriggerExplained": v1.TriggerExplained{}, "TailLine": v1.TailLine{},
 		"Diagnosis": v1.Diagnosis{}, "Finding": v1.Finding{}, "ProblemList": v1.ProblemList{}, "Problem": v1.Problem{}, "Error": v1.Error{},
 	} {
@@ -226,6 +226,7 @@ func TestRealAnswersFitTheDocument(t *testing.T) {
 	ask("/api/v1/triggers")
 	ask("/api/v1/triggers/{namespace}/{name}", "{namespace}", "default", "{name}", "lost")
 	ask("/api/v1/deadletters")
+	ask("/api/v1/deadletters/groups")
 	ask("/api/v1/deadletters/{namespace}/{trigger}/{id}", "{namespace}", "default", "{trigger}", "orders", "{id}", id.String())
 	ask("/api/v1/problems")
 	ask("/api/v1/doctor")

@@ -30,6 +30,7 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/triggers", method: http.MethodGet, params: []string{"broker", "namespace"}, resource: "triggers", serve: s.listTriggers},
 		{path: "/api/v1/triggers/{namespace}/{name}", method: http.MethodGet, resource: "triggers", serve: s.getTrigger},
 		{path: "/api/v1/deadletters", method: http.MethodGet, params: []string{"trigger", "broker", "limit", "cursor"}, resource: "deadletters", serve: s.listDead},
+		{path: "/api/v1/deadletters/groups", method: http.MethodGet, params: []string{"trigger", "broker"}, resource: "deadletters", serve: s.groupDead},
 		{path: "/api/v1/deadletters/{namespace}/{trigger}/{id}", method: http.MethodGet, resource: "deadletters", serve: s.getDead},
 		{path: "/api/v1/tail", method: http.MethodGet, params: []string{"broker", "filter", "type", "source"}, resource: "events", serve: s.tail},
 		{path: "/api/v1/backup", method: http.MethodGet, params: []string{"rate"}, resource: "backups", serve: s.backup},

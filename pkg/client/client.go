@@ -132,6 +132,14 @@ func (c *Client) DeadLetters(ctx context.Context, q DeadLetterQuery) (v1.DeadLet
 	return list, err
 }
 
+// DeadLetterGroups counts the dead letters of a Trigger, of a Broker, or, where
+// both are "", all of them, by Trigger and reason. Names are namespace/name.
+func (c *Client) DeadLetterGroups(ctx context.Context, trigger, broker string) ([]v1.DeadLetterGroup, error) {
+	var list v1.DeadLetterGroupList
+	err := c.get(ctx, &list, values("trigger", trigger, "broker", broker), "deadletters", "groups")
+	return list.Items, err
+}
+
 // DeadLetter gets one dead letter with its event.
 func (c *Client) DeadLetter(ctx context.Context, namespace, trigger, id string) (v1.DeadLetter, error) {
 	var d v1.DeadLetter

@@ -102,6 +102,7 @@ type DeadLetterList struct {
 
 // DeadLetter is an event that a subscriber did not take, and why.
 type DeadLetter struct {
+	Number  uint64 `json:"number"`  // its place in the order of dying within its Broker, never used again
 	ID      string `json:"id"`      // of the event inside Penstock, SHARD-POSITION
 	Broker  string `json:"broker"`  // namespace/name
 	Trigger string `json:"trigger"` // namespace/name, as it was when the event died
@@ -125,6 +126,25 @@ type DeadLetter struct {
 
 	// Event is the whole event in the CloudEvents JSON format. Lists leave it out.
 	Event json.RawMessage `json:"event,omitempty"`
+}
+
+// DeadLetterGroupList answers GET /api/v1/deadletters/groups.
+type DeadLetterGroupList struct {
+	Items []DeadLetterGroup `json:"items"` // the largest first, at most 1,000
+}
+
+// DeadLetterGroup counts the dead letters of one Trigger with one reason. The
+// smallest of more than 1,000 groups are summed up under the reason "(other)",
+// without the names of Broker and Trigger where they differ. Those that cannot
+// be read now have the reason "(unreadable)".
+type DeadLetterGroup struct {
+	Broker  string `json:"broker"`  // namespace/name
+	Trigger string `json:"trigger"` // namespace/name, as it was when the events died
+	Reason  string `json:"reason"`  // one line
+	Count   uint64 `json:"count"`
+
+	First *time.Time `json:"first,omitempty"` // when the first of them died, to the second
+	Last  *time.Time `json:"last,omitempty"`  // when the last of them died
 }
 
 // Explanation answers POST /api/v1/brokers/{namespace}/{name}/explain.

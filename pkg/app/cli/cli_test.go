@@ -54,6 +54,18 @@ func TestDeadLettersAreListedAndShown(t *testing.T) {
 	golden(t, "deadletters.golden", must(t, "deadletter", "list"))
 	golden(t, "deadletters-wide.golden", must(t, "deadletter", "list", "--trigger", "orders", "-o", "wide"))
 	golden(t, "deadletter-show.golden", must(t, "deadletter", "show", "orders", "1-41"))
+	golden(t, "deadletter-groups.golden", must(t, "deadletter", "list", "--group"))
+	golden(t, "deadletter-groups-wide.golden", must(t, "deadletter", "list", "--group", "--broker", "default", "-o", "wide"))
+	var groups v1.DeadLetterGroupList
+	if err := json.Unmarshal([]byte(must(t, "deadletter", "list", "--group", "-t", "orders", "-o", "json")), &groups); err != nil {
+		t.Fatal(err)
+	}
+	if len(groups.Items) != 1 || groups.Items[0].Count != 2 || groups.Items[0].Trigger != "default/orders" {
+		t.Errorf("groups %+v", groups)
+	}
+	if r := penstock(t.Context(), "", "deadletter", "list", "--group", "-t", "europe"); r.code != ExitDone || r.out != "" || !strings.Contains(r.err, "No dead letters") {
+		t.Errorf("no groups: %+v", r)
+	}
 	if got := must(t, "deadletter", "list", "-o", "name", "--limit", "0"); got != "default/orders 1-40\ndefault/orders 1-41\n" {
 		t.Errorf("names %q", got)
 	}
@@ -285,6 +297,9 @@ func TestWrongUseEndsWith2AndFailureWith1(t *testing.T) {
 		{"deadletter show orders 42", 1, "SHARD-POSITION"},
 		{"deadletter list --limit -1", 2, "--limit"},
 		{"deadletter list --trigger none", 1, "default/none"},
+		{"deadletter list --group --limit 5", 2, "--limit"},
+		{"deadletter list --group -o name", 2, "--group"},
+		{"deadletter list --group --trigger none", 1, "default/none"},
 	} {
 		r := penstock(t.Context(), "", strings.Fields(c.args)...)
 		if r.code != c.code || !strings.Contains(r.err, c.says) {

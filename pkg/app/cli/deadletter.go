@@ -35,6 +35,7 @@ func deadLetterListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List dead letters, those that died first on top",
 		Example: `  penstock deadletter list
+  penstock deadletter list --group
   penstock deadletter list --trigger orders --limit 0 -o json`,
 		Args: cobra.NoArgs,
 	}
@@ -43,6 +44,7 @@ func deadLetterListCommand() *cobra.Command {
 	trigger := flags.StringP("trigger", "t", "", "only this Trigger's, as NAMESPACE/NAME or NAME")
 	broker := flags.StringP("broker", "b", "", "only this Broker's, as NAMESPACE/NAME or NAME")
 	limit := flags.Int("limit", 100, "at most so many; 0 for all")
+	group := flags.Bool("group", false, "count them by Trigger and reason instead")
 	completeFlag(cmd, "trigger", completeTriggers)
 	completeFlag(cmd, "broker", completeBrokers)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -52,6 +54,12 @@ func deadLetterListCommand() *cobra.Command {
 		}
 		if *limit < 0 {
 			return usage("--limit %d: want 0 or more", *limit)
+		}
+		if *group && flags.Changed("limit") {
+			return usage("--group counts all: leave --limit out")
+		}
+		if *group && format == formatName {
+			return usage("--group: groups have no names: want -o table, wide or json")
 		}
 		var q client.DeadLetterQuery
 		if *trigger != "" {
@@ -67,6 +75,9 @@ func deadLetterListCommand() *cobra.Command {
 		c, err := apiClient(cmd)
 		if err != nil {
 			return err
+		}
+		if *group {
+			return groupDead(cmd, c, q, format)
 		}
 		return listDead(cmd, c, q, format, *limit)
 	}
@@ -125,17 +136,60 @@ func listDead(cmd *cobra.Command, c *client.Client, q client.DeadLetterQuery, fo
 func deadTable(items []v1.DeadLetter, wide bool) table {
 	t := table{header: []string{"ID", "TRIGGER", "DIED", "ATTEMPTS", "CODE", "TYPE", "REASON"}}
 	if wide {
-		t.header = append(t.header, "EVENT", "SOURCE", "SUBJECT", "DESTINATION")
+		t.header = append(t.header, "NUMBER", "EVENT", "SOURCE", "SUBJECT", "DESTINATION")
 	}
 	for _, d := range items {
 		row := []cell{text(d.ID), text(d.Trigger), text(d.Died.Local().Format(time.DateTime)),
 			number(d.Attempts), text(codeText(d.Code)), text(d.EventType), text(d.Reason)}
 		if wide {
-			row = append(row, text(d.EventID), text(d.EventSource), text(d.EventSubject), text(d.Destination))
+			row = append(row, number(d.Number), text(d.EventID), text(d.EventSource), text(d.EventSubject), text(d.Destination))
 		}
 		t.add(row...)
 	}
 	return t
+}
+
+// groupDead prints the groups, the largest first.
+func groupDead(cmd *cobra.Command, c *client.Client, q client.DeadLetterQuery, format string) error {
+	groups, err := c.DeadLetterGroups(cmd.Context(), q.Trigger, q.Broker)
+	if err != nil {
+		return err
+	}
+	if format == formatJSON {
+		return printJSON(cmd.OutOrStdout(), v1.DeadLetterGroupList{Items: groups})
+	}
+	if len(groups) == 0 {
+		fmt.Fprintln(cmd.ErrOrStderr(), "No dead letters found.")
+		return nil
+	}
+	t := table{header: []string{"TRIGGER", "REASON", "COUNT", "FIRST", "LAST"}}
+	if format == formatWide {
+		t.header = append(t.header, "BROKER")
+	}
+	for _, g := range groups {
+		row := []cell{text(orDash(g.Trigger)), text(g.Reason), number(g.Count), text(dateText(g.First)), text(dateText(g.Last))}
+		if format == formatWide {
+			row = append(row, text(orDash(g.Broker)))
+		}
+		t.add(row...)
+	}
+	return t.print(cmd.OutOrStdout(), true)
+}
+
+// orDash is a text, a dash for none.
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// dateText is a local time, a dash for none.
+func dateText(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.Local().Format(time.DateTime)
 }
 
 // codeText is an HTTP status, or a dash where no answer came.

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
+
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/channel/channeltest"
 	"github.com/penstock-events/penstock/pkg/channel/memory"
@@ -76,6 +78,11 @@ type (
 	unbounded    struct{ channel.BrokerLog }
 	endlessDead  struct{ channel.BrokerLog }
 	aliveDead    struct{ channel.BrokerLog }
+	undyingDead  struct{ channel.BrokerLog }
+	countsAsked  struct{ channel.BrokerLog }
+	findsFirst   struct{ channel.BrokerLog }
+	groupsAll    struct{ channel.BrokerLog }
+	settlesGone  struct{ channel.BrokerLog }
 )
 
 func (b shortReader) Read(ctx context.Context, s channel.ShardID, from channel.Position, buf []channel.Record) ([]channel.Record, channel.Position, error) {
@@ -167,6 +174,43 @@ func (b aliveDead) AppendDead(ctx context.Context, letters []channel.DeadLetter)
 	return nil
 }
 
+func (b undyingDead) DiscardDead(ctx context.Context, numbers []uint64) (int, error) {
+	return b.BrokerLog.DiscardDead(ctx, numbers[min(len(numbers), 1):])
+}
+
+func (b countsAsked) DiscardDead(ctx context.Context, numbers []uint64) (int, error) {
+	_, err := b.BrokerLog.DiscardDead(ctx, numbers)
+	return len(numbers), err
+}
+
+func (b findsFirst) FindDead(ctx context.Context, trigger channel.UID, id channel.ID) (channel.DeadLetter, bool, error) {
+	letters, _, err := b.Dead(ctx, trigger, "", 1000)
+	for _, l := range letters {
+		if l.ID == id {
+			return l, true, err
+		}
+	}
+	return channel.DeadLetter{}, false, err
+}
+
+func (b groupsAll) DeadGroups(ctx context.Context, _ channel.UID) ([]channel.DeadGroup, error) {
+	return b.BrokerLog.DeadGroups(ctx, "")
+}
+
+func (b settlesGone) DiscardDead(ctx context.Context, numbers []uint64) (int, error) {
+	letters, err := b.DeadByNumber(ctx, numbers)
+	if err != nil {
+		return 0, err
+	}
+	for _, l := range letters {
+		settled := channel.LaneProgress{Trigger: l.Trigger, Settled: roaring64.BitmapOf(uint64(l.ID.Position))}
+		if err := b.SaveProgress(ctx, []channel.ShardProgress{{Shard: l.ID.Shard, Lanes: []channel.LaneProgress{settled}}}); err != nil {
+			return 0, err
+		}
+	}
+	return b.BrokerLog.DiscardDead(ctx, numbers)
+}
+
 // appending makes a mutant that appends in its own way.
 func appending(f func(l *mutant, uid channel.UID, events []event.Event) ([]channel.ID, error)) *mutant {
 	return &mutant{append: f}
@@ -241,6 +285,11 @@ func mutants() map[string]*mutant {
 		"RetainedEventsMakeRoom":                     brokering(func(b channel.BrokerLog) unbounded { return unbounded{b} }),
 		"DeadLettersAreListedInTheOrderTheyDied":     brokering(func(b channel.BrokerLog) endlessDead { return endlessDead{b} }),
 		"DeadEventIsPendingUntilItIsSettled":         brokering(func(b channel.BrokerLog) aliveDead { return aliveDead{b} }),
+		"DiscardedLettersAreGoneAndTheOthersStay":    brokering(func(b channel.BrokerLog) undyingDead { return undyingDead{b} }),
+		"LetterIsDiscardedOnceWhoeverAsks":           brokering(func(b channel.BrokerLog) countsAsked { return countsAsked{b} }),
+		"LetterIsFoundByItsEvent":                    brokering(func(b channel.BrokerLog) findsFirst { return findsFirst{b} }),
+		"DeadLettersAreGroupedByTriggerAndReason":    brokering(func(b channel.BrokerLog) groupsAll { return groupsAll{b} }),
+		"EventOfADiscardedLetterGoesOnToItsSink":     brokering(func(b channel.BrokerLog) settlesGone { return settlesGone{b} }),
 		"RandomScriptAgreesWithTheModel/Seed[0-9]+$": brokering(func(b channel.BrokerLog) losesPending { return losesPending{b} }),
 	}
 }
@@ -274,6 +323,7 @@ func losses() map[string]func([]note) []note {
 		"RemovedBrokerStaysRemoved":       without("remove", none),
 		"RoutesAndEpochsGoOn":             without("routes", butLast),
 		"DeadLettersAreThere":             without("dead", butLast),
+		"DiscardedLettersStayGone":        without("discard", butLast),
 		"ProgressIsThere":                 without("progress", butLast),
 		"PositionsGoOn":                   without("append", none),
 		"BrokersKeepTheirSettings":        without("broker", func(i, _ int) bool { return i == 0 }),

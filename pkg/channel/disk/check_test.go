@@ -59,7 +59,7 @@ func says(r Report, s channel.Severity, words ...string) bool {
 }
 
 // lived is a store with some life behind it, closed in order: sealed
-// segments, routes, events pending, settled and dead.
+// segments, routes, events pending, settled, dead, and dead and discarded.
 func lived(t testing.TB) (image, acked) {
 	t.Helper()
 	r := start(t, t.TempDir(), tiny)
@@ -76,6 +76,10 @@ func lived(t testing.TB) (image, acked) {
 	}
 	if err := b.AppendDead(context.Background(), []channel.DeadLetter{{ID: dead, Trigger: "t", TriggerName: "n/t", Reason: "status 404", Attempts: 1, Event: made(t, all[dead], 400)}}); err != nil {
 		t.Fatal(err)
+	}
+	bury(t, b, "t", 3)
+	if n, err := b.DiscardDead(context.Background(), []uint64{2, 3, 4}); n != 3 || err != nil {
+		t.Fatal(n, err)
 	}
 	pending := roaring64.New()
 	pending.AddRange(1, 61)

@@ -3,15 +3,22 @@ package disk
 import (
 	"testing"
 
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
+
 	"github.com/penstock-events/penstock/pkg/channel"
 )
 
 // FuzzRecover cuts one file of a store and flips one byte of it: what was
-// acknowledged is there, or there is an error, but never silence.
+// acknowledged is there, and what was discarded is not, or there is an error,
+// but never silence.
 func FuzzRecover(f *testing.F) {
 	r := start(f, f.TempDir(), tiny)
 	r.broker(channel.BrokerInfo{UID: "b", Shards: 2})
 	all := fill(r, 60, 2, 400)
+	bury(f, r.Log.broker("b"), "t", 20)
+	if n, err := r.Log.broker("b").DiscardDead(f.Context(), []uint64{2, 3, 5, 20}); n != 4 || err != nil {
+		f.Fatal(n, err)
+	}
 	if err := r.stop(); err != nil { // the close leaves a witness for everything
 		f.Fatal(err)
 	}
@@ -29,8 +36,19 @@ func FuzzRecover(f *testing.F) {
 			}
 			return b
 		})
-		if _, silent := verify(t, changed.write(t), tiny, all, 400); silent != nil {
+		dir := changed.write(t)
+		loud, silent := verify(t, dir, tiny, all, 400)
+		if silent != nil {
 			t.Fatal(silent)
+		}
+		if loud != nil {
+			return
+		}
+		again := start(t, dir, tiny)
+		defer again.stop()
+		letters, _, err := again.Log.broker("b").Dead(t.Context(), "t", "", 100)
+		if err == nil && (len(letters) != 16 || letters[0].Number != 1 || letters[1].Number != 4 || letters[15].Number != 19) {
+			t.Fatalf("of 20 dead letters 4 are discarded, and %d are there", len(letters))
 		}
 	})
 }
@@ -42,6 +60,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add(encodeLetter(&channel.DeadLetter{Trigger: "t", Event: made(f, "x", 10)}))
 	if p, err := encodeProgress([]channel.ShardProgress{{Shard: 1, Scanned: 9, Lanes: []channel.LaneProgress{{
 		Trigger: "t", Retries: []channel.Retry{{Position: 3, Attempts: 2, Dead: true}}}}}}); err == nil {
+		f.Add(p)
+	}
+	if p, err := encodeDiscard(roaring64.BitmapOf(3, 4, 1<<40)); err == nil {
 		f.Add(p)
 	}
 	var e encoder
@@ -56,6 +77,7 @@ func FuzzDecode(f *testing.F) {
 		decodeCover(&d, formatVersion)
 		decodeProgress(b)
 		decodeLetter(b)
+		decodeDiscard(b)
 		parseFooter(b, 0)
 	})
 }

@@ -238,8 +238,10 @@ func (h *life) step() {
 		for i := range 3 {
 			h.changes(h.now().brokers[uid], shard, channel.UID(fmt.Sprint("t", i)))
 		}
-	case n < 80:
+	case n < 78:
 		h.dies(b, shard, trigger)
+	case n < 80:
+		h.discards(b)
 	case n < 84:
 		h.routes(b, trigger)
 	case n < 88:
@@ -444,6 +446,28 @@ func (h *life) dies(b *brokerState, shard channel.ShardID, trigger channel.UID) 
 	uid := b.info.UID
 	h.issue(func(s *state) { s.brokers[uid].bury(letters) })
 	h.answered(h.handles[uid].AppendDead(h.t.Context(), letters), true)
+}
+
+// discards lets go of some dead letters: of some that have died just now, or
+// of most of those that were moved since.
+func (h *life) discards(b *brokerState) {
+	share := 1 + h.rng.IntN(3)
+	var numbers []uint64
+	for _, d := range b.dead {
+		if h.rng.IntN(share) == 0 {
+			numbers = append(numbers, d.Number)
+		}
+	}
+	if len(numbers) == 0 {
+		return
+	}
+	uid := b.info.UID
+	h.issue(func(s *state) { s.brokers[uid].discard(numbers) })
+	n, err := h.handles[uid].DiscardDead(h.t.Context(), append([]uint64{1 << 40}, numbers...))
+	h.answered(err, true)
+	if err == nil && n != len(numbers) {
+		h.breaks(fmt.Errorf("%d dead letters were discarded, want %d", n, len(numbers)))
+	}
 }
 
 func (h *life) routes(b *brokerState, trigger channel.UID) {

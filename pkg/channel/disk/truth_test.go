@@ -29,6 +29,7 @@ type brokerState struct {
 	pending map[laneKey]map[channel.Position]channel.Retry
 	routes  []channel.Routes
 	dead    []channel.DeadLetter
+	last    uint64 // number given to a dead letter
 }
 
 type laneKey struct {
@@ -92,10 +93,18 @@ func (b *brokerState) save(c channel.ShardProgress) {
 }
 
 func (b *brokerState) bury(letters []channel.DeadLetter) {
-	b.dead = append(slices.Clip(b.dead), letters...)
+	b.dead = slices.Clip(b.dead)
 	for _, d := range letters {
+		b.last++
+		d.Number = b.last
+		b.dead = append(b.dead, d)
 		b.lane(d.ID.Shard, d.Trigger)[d.ID.Position] = channel.Retry{Position: d.ID.Position, Attempts: d.Attempts, Dead: true}
 	}
+}
+
+// discard is DiscardDead.
+func (b *brokerState) discard(numbers []uint64) {
+	b.dead = slices.DeleteFunc(slices.Clone(b.dead), func(d channel.DeadLetter) bool { return slices.Contains(numbers, d.Number) })
 }
 
 func each(set *roaring64.Bitmap, do func(channel.Position)) {
@@ -222,9 +231,42 @@ func (b *brokerState) differsInDead(l channel.BrokerLog) error {
 		return fmt.Errorf("%d dead letters, want %d", len(got), len(b.dead))
 	}
 	for i, w := range b.dead {
-		if g := got[i]; g.ID != w.ID || g.Trigger != w.Trigger || g.Attempts != w.Attempts || g.Reason != w.Reason ||
+		if g := got[i]; g.Number != w.Number || g.ID != w.ID || g.Trigger != w.Trigger || g.Attempts != w.Attempts || g.Reason != w.Reason ||
 			!bytes.Equal(g.Event.Raw(), w.Event.Raw()) {
-			return fmt.Errorf("dead letter %d is of %s for %s, want %s for %s", i, g.ID, g.Trigger, w.ID, w.Trigger)
+			return fmt.Errorf("dead letter %d is number %d of %s for %s, want %d of %s for %s", i, g.Number, g.ID, g.Trigger, w.Number, w.ID, w.Trigger)
+		}
+	}
+	return b.differsInLedger(l)
+}
+
+// differsInLedger holds what finds and counts letters against the letters.
+func (b *brokerState) differsInLedger(l channel.BrokerLog) error {
+	counts := make(map[channel.UID]map[string]uint64)
+	for i, w := range b.dead {
+		if counts[w.Trigger] == nil {
+			counts[w.Trigger] = make(map[string]uint64)
+		}
+		counts[w.Trigger][w.Reason]++
+		if slices.ContainsFunc(b.dead[i+1:], func(o channel.DeadLetter) bool { return o.Trigger == w.Trigger && o.ID == w.ID }) {
+			continue // it died again
+		}
+		if got, found, err := l.FindDead(context.Background(), w.Trigger, w.ID); err != nil || !found || got.Number != w.Number {
+			return fmt.Errorf("dead letter of %s for %s: found %v as %d, want %d: %w", w.ID, w.Trigger, found, got.Number, w.Number, err)
+		}
+	}
+	groups, err := l.DeadGroups(context.Background(), "")
+	if err != nil {
+		return fmt.Errorf("group dead letters: %w", err)
+	}
+	for _, g := range groups {
+		if want := counts[g.Trigger][g.Reason]; g.Count != want {
+			return fmt.Errorf("%d dead letters of %s with %q, want %d", g.Count, g.Trigger, g.Reason, want)
+		}
+		delete(counts[g.Trigger], g.Reason)
+	}
+	for trigger, left := range counts {
+		if len(left) > 0 {
+			return fmt.Errorf("dead letters of %s are in no group: %v", trigger, left)
 		}
 	}
 	return nil

@@ -47,10 +47,30 @@ func unpackStore(t *testing.T, archive string) string {
 	}
 }
 
-// A store that the first format wrote: 500 events in sealed segments and the
+// Stores that earlier formats wrote: 500 events in sealed segments and the
 // active one, two of them pending, one dead, scanned up to 400.
-func TestStoreOfTheFirstFormatIsReadAndCarriedOn(t *testing.T) {
-	dir := unpackStore(t, "format1.tar.gz")
+func TestStoresOfEarlierFormatsAreReadAndCarriedOn(t *testing.T) {
+	for _, archive := range []string{"format1.tar.gz", "format2.tar.gz"} {
+		t.Run(archive, func(t *testing.T) { isCarriedOn(t, archive) })
+	}
+}
+
+// An older build must refuse what this one has opened for what it is, a newer
+// store, and not for damage when it meets a frame of a kind that it does not know.
+func TestStoreOfAnEarlierFormatIsOfThisOneOnceItIsOpen(t *testing.T) {
+	dir := unpackStore(t, "format2.tar.gz")
+	r := start(t, dir, tiny)
+	im := read(t, r.dir)
+	names := im.names(checkpointSuffix)
+	c, _, err := r.readCheckpoint(filepath.Join(dir, names[len(names)-1]))
+	if err != nil || c.version != formatVersion {
+		t.Errorf("the newest checkpoint is of version %d, error %v", c.version, err)
+	}
+	r.stop()
+}
+
+func isCarriedOn(t *testing.T, archive string) {
+	dir := unpackStore(t, archive)
 	for _, what := range []string{"as the old one left it", "as the new one left it"} {
 		report, err := Check(t.Context(), dir, CheckOptions{FS: tiny.FS})
 		if err != nil || channel.Worst(report.Findings) >= channel.Problem {
@@ -79,9 +99,22 @@ func TestStoreOfTheFirstFormatIsReadAndCarriedOn(t *testing.T) {
 		if routes := b.Routes(); len(routes) != 1 || routes[0].Set[0].Name != "default/t" {
 			t.Errorf("%s: routes %+v", what, routes)
 		}
+		if letter, found, err := b.FindDead(t.Context(), "t", letters[0].ID); err != nil || !found || letter.Number != 1 {
+			t.Errorf("%s: dead letter %+v is found %v, error %v", what, letter, found, err)
+		}
 		r.append("b", 30, "new")
 		if err := r.stop(); err != nil {
 			t.Fatal(err)
 		}
 	}
+	r := start(t, dir, tiny)
+	if n, err := r.Log.broker("b").DiscardDead(t.Context(), []uint64{1}); n != 1 || err != nil {
+		t.Errorf("discard its dead letter: %d, error %v", n, err)
+	}
+	r.stop()
+	r = start(t, dir, tiny)
+	if n := r.Log.broker("b").DeadCount(""); n != 0 {
+		t.Errorf("%d dead letters", n)
+	}
+	r.stop()
 }

@@ -215,6 +215,17 @@ func (o *odd) SaveProgress(_ context.Context, changes []channel.ShardProgress) e
 	o.changes = append(o.changes, changes...)
 	return nil
 }
+func (o *odd) DeadByNumber(context.Context, []uint64) ([]channel.DeadLetter, error) {
+	return o.letters, nil
+}
+func (o *odd) FindDead(_ context.Context, _ channel.UID, id channel.ID) (channel.DeadLetter, bool, error) {
+	for _, l := range o.letters {
+		if l.ID == id {
+			return l, true, nil
+		}
+	}
+	return channel.DeadLetter{}, false, nil
+}
 func (o *odd) AppendDead(_ context.Context, letters []channel.DeadLetter) error {
 	o.letters = letters
 	return nil
@@ -280,6 +291,15 @@ func TestWhatIsPassedInAndWhatTheLogKeepsStayAsTheyAre(t *testing.T) {
 	letters := []channel.DeadLetter{{ID: channel.ID{Shard: third, Position: 5}, Event: anEvent(t)}}
 	if err := b.AppendDead(t.Context(), letters); err != nil || letters[0].ID.Shard != third || inner.letters[0].ID.String() != "0-5" {
 		t.Errorf("dead letters %+v became %+v; error %v", letters, inner.letters, err)
+	}
+	if got, err := b.DeadByNumber(t.Context(), []uint64{1}); err != nil || got[0].ID.Shard != third || inner.letters[0].ID.Shard != 0 {
+		t.Errorf("letters by number %+v; the log's own are %+v; error %v", got, inner.letters, err)
+	}
+	if got, found, err := b.FindDead(t.Context(), "t", letters[0].ID); err != nil || !found || got.ID != letters[0].ID {
+		t.Errorf("found %v as %s, error %v", found, got.ID, err)
+	}
+	if _, found, err := b.FindDead(t.Context(), "t", channel.ID{Shard: 0, Position: 5}); err != nil || found {
+		t.Errorf("by the number inside: found %v, error %v", found, err)
 	}
 	// The numbers inside are nobody's outside.
 	for _, shard := range []channel.ShardID{0, 1, third - 1, third + 2} {
