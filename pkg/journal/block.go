@@ -139,6 +139,7 @@ type contents struct {
 	gaps    []Gap
 	first   int64
 	last    int64
+	timed   bool // first and last are known
 	records int
 	damaged bool // not all before size is good
 
@@ -160,12 +161,13 @@ func addGap(gaps []Gap, g Gap) []Gap {
 
 // at takes a time into account.
 func (c *contents) at(n int64) {
-	if c.blocks == nil || n < c.first {
+	if !c.timed || n < c.first {
 		c.first = n
 	}
-	if c.blocks == nil || n > c.last {
+	if !c.timed || n > c.last {
 		c.last = n
 	}
+	c.timed = true
 }
 
 // scan reads a segment of which there is no index. What follows the last good

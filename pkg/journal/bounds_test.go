@@ -94,10 +94,10 @@ func TestADiskThatDoesNotKeepUpCostsRecordsAndNoTime(t *testing.T) {
 		disk.hang.Store(&stuck)
 		began := time.Now()
 		e := order(t, "x")
-		const n = 60_000
+		const n = 200_000
 		for p := range channel.Position(n) {
 			d.accept(10+p, e)
-			if p == n/4 {
+			if p == 10_000 {
 				d.settle() // the writer takes the first buffer and hangs
 			}
 		}
@@ -234,7 +234,7 @@ func TestAnIndexThatCannotBeWrittenIsWrittenLater(t *testing.T) {
 func TestOneReadOfAnIndexFindsAnEvent(t *testing.T) {
 	everywhere(t, func(t *testing.T, s store) {
 		disk := &faulty{store: s}
-		d := start(t, disk, Options{SegmentBytes: 1 << 20, MaxBytes: 64 << 20})
+		d := start(t, disk, Options{SegmentBytes: 256 << 10, MaxBytes: 64 << 20})
 		const n = 60_000
 		d.fill(1, n)
 		segments := int64(d.segments())

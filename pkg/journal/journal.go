@@ -105,6 +105,7 @@ type Journal struct {
 	// The rest belongs to Run.
 	complained bool      // about the disk
 	overflowed time.Time // when we last said that the buffer was full
+	swept      time.Time // when we last looked for what is too old
 	retryAt    time.Time // zero: nothing to try again
 }
 
@@ -135,9 +136,10 @@ func (j *Journal) Run(ctx context.Context) error {
 		<-flush.C
 	}
 	defer flush.Stop()
-	sweep := time.NewTicker(j.sweepEvery())
+	sweep := time.NewTimer(0)
 	defer sweep.Stop()
 	for {
+		sweep.Reset(j.untilSweep())
 		select {
 		case <-ctx.Done():
 			return j.close()
@@ -157,14 +159,19 @@ func (j *Journal) Run(ctx context.Context) error {
 	}
 }
 
-// sweepEvery is how often to look for what is too old, and whether to try a
-// failed disk again.
-func (j *Journal) sweepEvery() time.Duration {
-	return min(retryAfter, max(j.opts.Retention/16, 10*time.Millisecond))
+// untilSweep is how long it is until the next look for what is too old, or
+// until a failed disk is to be tried again.
+func (j *Journal) untilSweep() time.Duration {
+	at := j.swept.Add(min(time.Minute, max(j.opts.Retention/16, 10*time.Millisecond)))
+	if !j.retryAt.IsZero() && j.retryAt.Before(at) {
+		at = j.retryAt
+	}
+	return at.Sub(j.opts.Now())
 }
 
 func (j *Journal) sweep() {
 	now := j.opts.Now()
+	j.swept = now
 	if j.retryAt.IsZero() || !now.Before(j.retryAt) {
 		j.retryAt = time.Time{}
 		j.reindex()
