@@ -14,10 +14,12 @@ import (
 
 const (
 	// A circuit opens after downFailures attempts in a row that found the
-	// subscriber down, of downEvents events, with no sign of life in between. Of
-	// fewer events one may be what brings it down, and their own waits burden nobody.
-	downFailures = 20
-	downEvents   = 10
+	// subscriber down, each of another event, with no sign of life in between, and
+	// not before downFor has passed since the first: all that is in flight when a
+	// subscriber restarts fails at once and says no more than one of it. With fewer
+	// events their own retries burden nobody, and are what the delivery spec says.
+	downFailures = 128
+	downFor      = 100 * time.Millisecond
 
 	// While it is open there is one probe at a time, the first after firstProbe,
 	// each further one after twice as long, at most maxProbe.
@@ -43,10 +45,11 @@ type place struct {
 // all others wait, each for as long as deadline says, and then have one last
 // attempt of their own. Whatever shows that the subscriber is there closes it.
 type circuit struct {
-	epoch    int // counts subscribers: attempts at another one tell nothing
-	failures int // in a row
-	distinct []place
-	reason   string // of the last failure
+	epoch    int       // counts subscribers: attempts at another one tell nothing
+	failures int       // in a row
+	since    time.Time // the first of them
+	distinct []place   // whose they are
+	reason   string    // of the last failure
 
 	opened   time.Time // zero: it is closed
 	openedAt time.Time // the same by the wall clock, for people
@@ -63,13 +66,19 @@ func (c *circuit) reset() { *c = circuit{epoch: c.epoch + 1, distinct: c.distinc
 
 // fail counts an attempt that found the subscriber down, and reports whether
 // the circuit is to open now.
-func (c *circuit) fail(at place, reason string) bool {
+func (c *circuit) fail(at place, reason string, now time.Time) bool {
 	c.failures++
 	c.reason = reason
-	if !c.open() && len(c.distinct) < downEvents && !slices.Contains(c.distinct, at) {
+	if c.since.IsZero() {
+		c.since = now
+	}
+	if c.open() {
+		return false
+	}
+	if len(c.distinct) < downFailures && !slices.Contains(c.distinct, at) {
 		c.distinct = append(c.distinct, at)
 	}
-	return !c.open() && c.failures >= downFailures && len(c.distinct) == downEvents
+	return len(c.distinct) == downFailures && now.Sub(c.since) >= downFor
 }
 
 // alive forgets the failures, and reports whether the circuit was open.
@@ -149,7 +158,7 @@ func (l *lane) judge(it *item, t ticket, answer deliver.Answer, err error, asked
 		}
 		return
 	case down:
-		if c.fail(place{it.shard, it.pos}, deliver.FailureOf(l.conf.subscriber, err).Reason) {
+		if c.fail(place{it.shard, it.pos}, deliver.FailureOf(l.conf.subscriber, err).Reason, now) {
 			c.pause(now, asked, jitter)
 			l.openCircuit(now)
 			return

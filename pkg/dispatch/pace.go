@@ -26,6 +26,10 @@ const (
 	firstPause = 100 * time.Millisecond
 	maxPause   = 4 * time.Second
 
+	// eagerRestful is the same for a subscriber that does not: what it refused
+	// half a minute ago it may take now.
+	eagerRestful = 30 * time.Second
+
 	pauseJitter = 0.2
 
 	// resumedWindow is the window after the circuit was open (see circuit): a subscriber
@@ -148,7 +152,7 @@ func (p *pace) spent(now time.Time) bool {
 
 // size is the window in force.
 func (p *pace) size(now time.Time) int {
-	if p.spent(now) {
+	if p.spent(now) || p.eager && p.inflight == 0 && now.Sub(p.answered) >= eagerRestful {
 		return p.limit
 	}
 	return min(p.window, p.limit)
@@ -157,7 +161,7 @@ func (p *pace) size(now time.Time) int {
 // room is how many attempts may begin now.
 func (p *pace) room(now time.Time) int {
 	if p.eager {
-		return max(0, min(p.window, p.limit)-p.inflight)
+		return max(0, p.size(now)-p.inflight)
 	}
 	if now.Before(p.paused) && !p.spent(now) {
 		return 0
@@ -179,7 +183,11 @@ func (p *pace) reopens(now time.Time) time.Time {
 
 // begin takes a place in the window.
 func (p *pace) begin(now time.Time) ticket {
-	if p.inflight == 0 && p.coldSince.IsZero() && now.Sub(p.answered) >= restful {
+	long := restful
+	if p.eager {
+		long = eagerRestful
+	}
+	if p.inflight == 0 && p.coldSince.IsZero() && now.Sub(p.answered) >= long {
 		p.forget()
 	}
 	p.inflight++
