@@ -112,7 +112,7 @@ func (l *lane) buried(it *item) {
 		return
 	}
 	l.advance(it.shard, it.pos)
-	l.wakeMore() // this worker may have a slow sink before it
+	l.arm() // this worker may have a slow sink before it
 }
 
 // reasonOf is what a dead letter gives as its reason.
