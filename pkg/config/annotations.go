@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/penstock-events/penstock/pkg/deliver"
 )
 
 // AnnotationPrefix begins the annotations that say what Knative has no field
@@ -32,12 +34,27 @@ type settings struct {
 	backoffMax   time.Duration
 	concurrency  int
 	rate         float64
+	paused       *bool
+	order        string
+	schedule     *deliver.Schedule
+	adaptive     *bool
 }
 
-// supported lists the settings there are, by key. On a Broker, backoff-max and
-// concurrency are what its Triggers fall back to.
+// Orders of delivery (annotation penstock.dev/order).
+const (
+	OrderNone = "none" // as fast as the subscriber takes them
+	OrderKey  = "key"  // one after the other within a key, see Trigger.Ordered
+)
+
+// supported lists the settings there are, by key. On a Broker, adaptive,
+// backoff-max, concurrency, order, paused and retry-schedule are what its
+// Triggers fall back to; rate is another thing there.
 func supported() []setting {
 	return []setting{
+		{key: "adaptive", broker: true, trigger: true, read: func(s *settings, value string) (err error) {
+			s.adaptive, err = parseBool(value)
+			return err
+		}},
 		{key: "backoff-max", broker: true, trigger: true, read: func(s *settings, value string) (err error) {
 			if s.backoffMax, err = parseDuration(value); err == nil && s.backoffMax == 0 {
 				err = fmt.Errorf("must be more than nothing")
@@ -66,7 +83,18 @@ func supported() []setting {
 			}
 			return err
 		}},
-		{key: "rate", broker: true, read: func(s *settings, value string) (err error) {
+		{key: "order", broker: true, trigger: true, read: func(s *settings, value string) error {
+			if value != OrderNone && value != OrderKey {
+				return fmt.Errorf("want %s or %s", OrderNone, OrderKey)
+			}
+			s.order = value
+			return nil
+		}},
+		{key: "paused", broker: true, trigger: true, read: func(s *settings, value string) (err error) {
+			s.paused, err = parseBool(value)
+			return err
+		}},
+		{key: "rate", broker: true, trigger: true, read: func(s *settings, value string) (err error) {
 			s.rate, err = ParseRate(value)
 			return err
 		}},
@@ -77,6 +105,13 @@ func supported() []setting {
 			}
 			return err
 		}},
+		{key: "retry-schedule", broker: true, trigger: true, read: func(s *settings, value string) error {
+			schedule, err := parseSchedule(value)
+			if err == nil {
+				s.schedule = &schedule
+			}
+			return err
+		}},
 	}
 }
 
@@ -84,10 +119,8 @@ func supported() []setting {
 // this version does not have yet.
 func planned(kind, key string) bool {
 	switch key {
-	case "order", "paused", "start", "retry-schedule", "dedup-window":
+	case "start", "dedup-window":
 		return true
-	case "rate":
-		return kind == KindTrigger
 	}
 	return false
 }

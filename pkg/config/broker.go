@@ -38,6 +38,11 @@ func (c *compiler) addBroker(o *Object) {
 	}
 	b.Delivery.Policy, b.Delivery.Format = c.policy(o, spec)
 	b.Delivery.Policy.BackoffMax = s.backoffMax
+	if s.schedule != nil {
+		b.Delivery.Policy.Schedule = *s.schedule
+	}
+	b.Paused, b.Ordered = s.paused != nil && *s.paused, s.order == OrderKey
+	b.Steady = s.adaptive != nil && !*s.adaptive
 
 	// A dead letter sink that is not known leaves the Broker ready: ingress does
 	// not need it. The Triggers that fall back to it say so and wait.

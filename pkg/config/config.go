@@ -64,6 +64,9 @@ type Broker struct {
 	Delivery       Delivery      // what its Triggers fall back to
 	Concurrency    int           // what its Triggers fall back to; 0: the dispatcher's default
 	Rate           float64       // events a second that ingress accepts; 0: no limit
+	Paused         bool          // what its Triggers fall back to
+	Ordered        bool          // what its Triggers fall back to
+	Steady         bool          // what its Triggers fall back to
 
 	Held      bool      // removed from its source: not served, storage kept until HeldUntil
 	HeldUntil time.Time // wall clock; zero unless Held
@@ -110,6 +113,14 @@ type Trigger struct {
 	Format         string         // FormatKeep, FormatBinary or FormatJSON
 	DeadLetterSink string         // URL; "" when there is none
 	Concurrency    int            // attempts in flight at most; 0: the dispatcher's default
+	Rate           float64        // attempts a second at most; 0: no limit
+	Paused         bool           // nothing is delivered, everything kept
+	Steady         bool           // Concurrency is not adapted to what the subscriber takes
+
+	// Ordered: of the events of one key, none is sent before the one accepted
+	// before it is delivered or dead. The key is partitionkey, else subject; events
+	// without either have no order.
+	Ordered bool
 
 	Held      bool      // removed from its source: still matched, not delivered, until HeldUntil
 	HeldUntil time.Time // wall clock; zero unless Held

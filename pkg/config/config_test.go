@@ -79,20 +79,71 @@ func TestAnnotationsOfTheTriggerWinOverThoseOfItsBroker(t *testing.T) {
 	}
 }
 
-func TestRateIsOfTheBrokerAndNotYetOfATrigger(t *testing.T) {
+func TestARateOfTheBrokerIsNoneOfItsTriggers(t *testing.T) {
 	b, limited, a := aBroker("default", nil), aBroker("limited", nil), aTrigger("a", "default", nil)
 	b.Settings = map[string]string{"rate": "30/m"}
 	limited.Settings = map[string]string{"rate": "30/m"}
 	limited.Annotations = map[string]string{AnnotationPrefix + "rate": "1000/s"}
-	a.Annotations = map[string]string{AnnotationPrefix + "rate": "10/s"}
-	s := Compile([]*Object{b, limited, aBroker("open", nil), a}, Options{})
+	a.Annotations = map[string]string{AnnotationPrefix + "rate": "20"}
+	s := Compile([]*Object{b, limited, aBroker("open", nil), a, aTrigger("plain", "limited", nil)}, Options{})
 	for i, want := range []float64{0.5, 1000, 0} {
 		if got := s.Brokers()[i]; !got.Ready || got.Rate != want {
 			t.Errorf("broker %s: ready %v, rate %v, want %v", got.Name, got.Ready, got.Rate, want)
 		}
 	}
-	if tr := only(t, s); tr.Ready || tr.Reason != ReasonUnsupportedAnnotation || !strings.HasSuffix(tr.Message, "annotation penstock.dev/rate is not supported yet on a Trigger: remove it") {
-		t.Errorf("trigger is %+v", tr)
+	for i, want := range []float64{20, 0} {
+		if got := s.Triggers()[i]; !got.Ready || got.Rate != want {
+			t.Errorf("trigger %s: ready %v, rate %v, want %v", got.Name, got.Ready, got.Rate, want)
+		}
+	}
+}
+
+func TestALaneIsControlledByTheTriggerAndElseByItsBroker(t *testing.T) {
+	minutes := deliver.NewSchedule(time.Minute, 5*time.Minute)
+	annotated := func(o *Object, pairs ...string) *Object {
+		o.Annotations = map[string]string{}
+		for i := 0; i < len(pairs); i += 2 {
+			o.Annotations[AnnotationPrefix+pairs[i]] = pairs[i+1]
+		}
+		return o
+	}
+	three := 3
+	s := Compile([]*Object{
+		annotated(aBroker("default", nil), "paused", "true", "order", "key", "adaptive", "false", "retry-schedule", "PT1M, 5m"),
+		annotated(aTrigger("a-other", "default", nil), "paused", "false", "order", "none", "adaptive", "true", "retry-schedule", "1s"),
+		aTrigger("b-same", "default", nil),
+		aTrigger("c-retries", "default", &DeliverySpec{Retry: &three}),
+		aTrigger("d-timeout", "default", &DeliverySpec{Timeout: ptr("PT1S")}),
+	}, Options{})
+	for i, want := range []struct {
+		on       bool
+		schedule deliver.Schedule
+	}{{false, deliver.NewSchedule(time.Second)}, {true, minutes}, {true, deliver.Schedule{}}, {true, minutes}} {
+		tr := s.Triggers()[i]
+		if !tr.Ready || tr.Paused != want.on || tr.Ordered != want.on || tr.Steady != want.on || tr.Policy.Schedule != want.schedule {
+			t.Errorf("trigger is %+v, want %+v", tr, want)
+		}
+	}
+}
+
+func TestAScheduleIsReadWholeOrNotAtAll(t *testing.T) {
+	long := strings.TrimSuffix(strings.Repeat("1s,", deliver.MaxSchedule+1), ",")
+	for value, says := range map[string]string{
+		"":           `"": want a duration`,
+		"1s,":        `"": want a duration`,
+		"1s,0s":      `"0s": must be more than nothing`,
+		"-1s":        "must not be negative",
+		"1s;2s":      `"1s;2s": want a duration`,
+		"PT5S,weeks": `"weeks": want a duration`,
+		long:         "want at most 100 waits",
+	} {
+		if s, err := parseSchedule(value); err == nil || !strings.Contains(err.Error(), says) || s.Len() != 0 {
+			t.Errorf("%q: %v waits, %v; want %q", value, s.Len(), err, says)
+		}
+	}
+	s, err := parseSchedule("1s, PT5S,10m")
+	if err != nil || s != deliver.NewSchedule(time.Second, 5*time.Second, 10*time.Minute) {
+		t.Errorf("got %v waits, %v", s.Len(), err)
 	}
 }
 

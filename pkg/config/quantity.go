@@ -2,12 +2,15 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/sosodev/duration"
+
+	"github.com/penstock-events/penstock/pkg/deliver"
 )
 
 // maxDuration bounds what people may write: a century.
@@ -138,4 +141,33 @@ func parseRetention(s string, base retention) (retention, error) {
 		}
 	}
 	return base, nil
+}
+
+// parseBool reads true or false and nothing else: what YAML would take for one
+// (yes, on, 1) is a string here, and a guess would pause somebody's delivery.
+func parseBool(s string) (*bool, error) {
+	if s != "true" && s != "false" {
+		return nil, errors.New("want true or false")
+	}
+	yes := s == "true"
+	return &yes, nil
+}
+
+// parseSchedule reads the annotation retry-schedule: the waits between
+// attempts, in order, with commas between them.
+func parseSchedule(s string) (deliver.Schedule, error) {
+	var waits []time.Duration
+	for part := range strings.SplitSeq(s, ",") {
+		wait, err := parseDuration(strings.TrimSpace(part))
+		switch {
+		case err != nil:
+			return deliver.Schedule{}, fmt.Errorf("%s: %w", quote(strings.TrimSpace(part)), err)
+		case wait == 0:
+			return deliver.Schedule{}, fmt.Errorf("%s: must be more than nothing: a retry is never a hot loop", quote(strings.TrimSpace(part)))
+		case len(waits) == deliver.MaxSchedule:
+			return deliver.Schedule{}, fmt.Errorf("want at most %d waits", deliver.MaxSchedule)
+		}
+		waits = append(waits, wait)
+	}
+	return deliver.NewSchedule(waits...), nil
 }

@@ -118,14 +118,31 @@ func (c *compiler) delivery(o *Object, t *Trigger, s settings) {
 	} else if b != nil {
 		t.Policy, t.Format = b.Delivery.Policy, b.Delivery.Format
 	}
-	t.Policy.BackoffMax, t.Concurrency = s.backoffMax, s.concurrency
+	t.Policy.BackoffMax, t.Concurrency, t.Rate = s.backoffMax, s.concurrency, s.rate
 	if b != nil {
+		// Retries that a Trigger spells out are nearer than the Broker's schedule.
+		if own := o.Trigger.Delivery; own == nil || own.Retry == nil && own.BackoffPolicy == nil && own.BackoffDelay == nil {
+			t.Policy.Schedule = b.Delivery.Policy.Schedule
+		}
+		t.Paused, t.Ordered, t.Steady = b.Paused, b.Ordered, b.Steady
 		if t.Policy.BackoffMax == 0 {
 			t.Policy.BackoffMax = b.Delivery.Policy.BackoffMax
 		}
 		if t.Concurrency == 0 {
 			t.Concurrency = b.Concurrency
 		}
+	}
+	if s.schedule != nil {
+		t.Policy.Schedule = *s.schedule
+	}
+	if s.paused != nil {
+		t.Paused = *s.paused
+	}
+	if s.order != "" {
+		t.Ordered = s.order == OrderKey
+	}
+	if s.adaptive != nil {
+		t.Steady = !*s.adaptive
 	}
 
 	const at = "spec.delivery.deadLetterSink"

@@ -66,6 +66,12 @@ type Policy struct {
 	// this is the later rule.)
 	RetryAfterMax time.Duration
 
+	// Schedule, where it is not empty, takes the place of Retry, Backoff, Delay
+	// and BackoffMax: the n-th failed attempt waits its n-th wait, and there is
+	// one attempt more than there are waits. Jitter adds as ever; what Retry-After
+	// may ask for still falls back to BackoffMax.
+	Schedule Schedule
+
 	// Timeout bounds one attempt, from the dial to the last byte of the answer;
 	// 0 is DefaultTimeout. It is here because a DeliverySpec has it; Next does
 	// not use it.
@@ -80,7 +86,7 @@ type Policy struct {
 // retriable: the delivery as a whole has failed (Knative specification,
 // control plane, Event Routing).
 func (p Policy) Next(attempts int, err error, jitter float64) (wait time.Duration, again bool) {
-	if attempts > p.Retry || !Retriable(err) {
+	if attempts > p.Retries() || !Retriable(err) {
 		return 0, false
 	}
 	wait = p.backoff(attempts, jitter)
@@ -92,6 +98,9 @@ func (p Policy) Next(attempts int, err error, jitter float64) (wait time.Duratio
 
 // backoff is the wait after so many attempts.
 func (p Policy) backoff(attempts int, jitter float64) time.Duration {
+	if n := p.Schedule.Len(); n > 0 {
+		return p.Schedule.wait(min(max(attempts, 1), n), jitter)
+	}
 	limit := p.limit()
 	delay, shape := p.Delay, p.Backoff
 	if delay <= 0 {
@@ -155,4 +164,6 @@ func Retriable(err error) bool {
 }
 
 // LongestWait is the most that Next can answer, whatever it is asked.
-func (p Policy) LongestWait() time.Duration { return max(p.limit(), p.RetryAfterMax) }
+func (p Policy) LongestWait() time.Duration {
+	return max(p.limit(), p.RetryAfterMax, p.Schedule.longest())
+}

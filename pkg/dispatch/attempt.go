@@ -25,6 +25,10 @@ type laneConf struct {
 	format      deliver.Format
 	concurrency int
 	paced       bool // the subscriber scales from zero
+	steady      bool // concurrency is not adapted
+	paused      bool // by annotation
+	ordered     bool
+	rate        float64 // attempts a second; 0: no limit
 }
 
 // storeWait is how long a lane waits before it tries again to store what must
@@ -64,7 +68,7 @@ func (l *lane) attempt(ctx context.Context, it *item) {
 	}
 	l.metrics.Count(telemetry.Failed, 1)
 	l.fails(it, &conf, err)
-	if wait, again := conf.policy.Next(it.attempts, err, rand.Float64()); again && !final(err) {
+	if wait, again := conf.policy.Next(it.attempts, err, rand.Float64()); again && !final(err) && !it.held {
 		l.again(it, wait)
 		return
 	}
@@ -113,17 +117,22 @@ func (l *lane) bury(ctx context.Context, it *item, conf *laneConf, cause error) 
 			return // it stays pending and is tried again after the restart
 		}
 	}
-	l.metrics.Count(telemetry.Dead, 1)
-	l.broker.d.log.Warn("event is dead", "broker", l.broker.name, "trigger", l.name, "id", letter.ID.String(),
-		"attempt", it.attempts, "reason", letter.Reason)
-	l.dies(it, &letter)
-	it.dead = true
+	l.died(&letter)
+	l.buried(it)
 	if conf.sink == nil {
 		l.settle(it)
 		return
 	}
 	it.attempts, it.failure = 0, failureOf(&letter)
 	l.attemptSink(ctx, it, conf)
+}
+
+// died tells of a dead letter that is stored.
+func (l *lane) died(letter *channel.DeadLetter) {
+	l.metrics.Count(telemetry.Dead, 1)
+	l.broker.d.log.Warn("event is dead", "broker", l.broker.name, "trigger", l.name, "id", letter.ID.String(),
+		"attempt", letter.Attempts, "reason", letter.Reason)
+	l.dies(letter)
 }
 
 // letter says what died and of what.
@@ -136,7 +145,7 @@ func (l *lane) letter(it *item, conf *laneConf, cause error) channel.DeadLetter 
 		Accepted:    it.accepted,
 		Died:        l.broker.d.opts.Now(),
 		Attempts:    it.attempts,
-		Reason:      failure.Reason,
+		Reason:      reasonOf(it, failure.Reason),
 		Code:        failure.Status,
 		Destination: failure.Destination,
 		Answer:      failure.Body,

@@ -174,6 +174,10 @@ func (b *broker) confOf(t *config.Trigger, was laneConf) laneConf {
 		format:      formats[t.Format],
 		concurrency: t.Concurrency,
 		paced:       t.ScalesFromZero,
+		steady:      t.Steady,
+		paused:      t.Paused,
+		ordered:     t.Ordered,
+		rate:        t.Rate,
 		subscriber:  was.subscriber,
 		sink:        was.sink,
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -56,6 +57,13 @@ type Options struct {
 	// only and read the events again later.
 	MaxHeldBytes int64
 
+	// Paused are the triggers that people have paused, as SavePaused was last told:
+	// until when by the wall clock, the zero time for until they are resumed.
+	// SavePaused keeps them; it may block, and an error refuses the change. nil:
+	// a pause ends with the process.
+	Paused     map[channel.UID]time.Time
+	SavePaused func(map[channel.UID]time.Time) error
+
 	// DrainTimeout is how long a stop waits for attempts in flight before it
 	// cuts them off; 0 means 20 s. An attempt that is cut off is made again
 	// after the restart.
@@ -97,6 +105,10 @@ type Dispatcher struct {
 	// stop waits for it.
 	applying chan struct{}
 	brokers  atomic.Pointer[map[channel.UID]*broker]
+
+	// pausing holds one token while a pause is changed: it waits for the disk.
+	pausing chan struct{}
+	paused  atomic.Pointer[map[channel.UID]time.Time]
 }
 
 // New makes a Dispatcher that does nothing yet.
@@ -116,7 +128,12 @@ func New(o Options) *Dispatcher {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	d := &Dispatcher{opts: o, log: o.Logger, applying: make(chan struct{}, 1)}
+	d := &Dispatcher{opts: o, log: o.Logger, applying: make(chan struct{}, 1), pausing: make(chan struct{}, 1)}
+	paused := maps.Clone(o.Paused)
+	if paused == nil {
+		paused = make(map[channel.UID]time.Time)
+	}
+	d.paused.Store(&paused)
 	d.attempts, d.cutOff = context.WithCancel(context.Background())
 	d.scanning, d.stop = context.WithCancel(context.Background())
 	d.brokers.Store(&map[channel.UID]*broker{})
@@ -207,6 +224,7 @@ func (d *Dispatcher) Apply(ctx context.Context, s *config.Snapshot) error {
 		b.remove(named(brokers, b.name))
 	}
 	d.brokers.Store(&brokers)
+	d.forgetPaused(removed)
 	for uid := range removed {
 		for _, log := range d.opts.Logs {
 			if err := log.Remove(ctx, uid); err != nil {

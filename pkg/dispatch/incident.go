@@ -100,7 +100,7 @@ func (l *lane) fails(it *item, conf *laneConf, cause error) {
 	news, i := l.incidents.failed(now), l.incidents
 	l.mu.Unlock()
 	if news {
-		l.tell(Failing, it, now.Sub(i.since), i.failures, deliver.FailureOf(conf.subscriber, cause))
+		l.tell(Failing, l.broker.id(it.shard, it.pos), now.Sub(i.since), i.failures, deliver.FailureOf(conf.subscriber, cause))
 	}
 }
 
@@ -110,29 +110,28 @@ func (l *lane) works(it *item) {
 	before, news := l.incidents.succeeded(now)
 	l.mu.Unlock()
 	if news {
-		l.tell(Recovered, it, now.Sub(before.since), before.failures, deliver.Failure{})
+		l.tell(Recovered, l.broker.id(it.shard, it.pos), now.Sub(before.since), before.failures, deliver.Failure{})
 	}
 }
 
-func (l *lane) dies(it *item, letter *channel.DeadLetter) {
+func (l *lane) dies(letter *channel.DeadLetter) {
 	l.mu.Lock()
 	news := l.incidents.dead(time.Now())
 	l.mu.Unlock()
 	if news {
-		l.tell(DeadLettered, it, 0, uint64(it.attempts), *failureOf(letter))
+		l.tell(DeadLettered, letter.ID, 0, uint64(letter.Attempts), *failureOf(letter))
 	}
 }
 
 // tell makes an incident known; lasted is for how long it has been one.
-func (l *lane) tell(kind IncidentKind, it *item, lasted time.Duration, failures uint64, failure deliver.Failure) {
+func (l *lane) tell(kind IncidentKind, id channel.ID, lasted time.Duration, failures uint64, failure deliver.Failure) {
 	if l.broker.d.opts.Incident == nil {
 		return
 	}
 	now := l.broker.d.opts.Now()
-	i := Incident{
+	l.broker.d.opts.Incident(Incident{
 		Kind: kind, BrokerUID: l.broker.uid, TriggerUID: l.uid, Broker: l.broker.name, Trigger: l.name,
-		Time: now, Since: now.Add(-lasted), Failures: failures, ID: l.broker.id(it.shard, it.pos),
-	}
-	i.Reason, i.Status, i.Subscriber = failure.Reason, failure.Status, failure.Destination
-	l.broker.d.opts.Incident(i)
+		Time: now, Since: now.Add(-lasted), Failures: failures, ID: id,
+		Reason: failure.Reason, Status: failure.Status, Subscriber: failure.Destination,
+	})
 }

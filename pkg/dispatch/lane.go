@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
+	"golang.org/x/time/rate"
 
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/deliver"
@@ -39,6 +40,8 @@ type item struct {
 	failure  *deliver.Failure // what it died of; nil after a restart
 	spared   time.Time        // its first attempt that was not counted; zero for none, and after a restart
 	ticket   ticket           // of the attempt under way
+	held     bool             // a circuit held it, and this was its last attempt
+	chosen   bool             // was read to probe
 	accepted time.Time
 	event    event.Event
 }
@@ -58,12 +61,18 @@ type lane struct {
 	shards   []laneShard
 	ready    ring // first attempts
 	due      ring // further attempts whose wait is over: they go first
-	sinks    ring // of a paced lane, those for the dead letter sink: nobody paces them
+	sinks    ring // those for the dead letter sink: neither pace nor circuit is theirs
 	waiting  retryHeap
-	timer    *time.Timer // fires when the first of waiting is due
-	reading  bool        // one worker is reading events again
-	pace     *pace       // nil: the lane is not paced
-	resume   *time.Timer // fires when the pace may have room without an answer
+	timer    *time.Timer   // fires when the first of waiting is due
+	reading  bool          // one worker is reading events again
+	pace     *pace         // nil: the lane is steady
+	limit    *rate.Limiter // of attempts of the subscriber; nil for none
+	circuit  circuit
+	longest  time.Duration // for which an open circuit may hold an event
+	order    *order        // nil: the lane is not ordered
+	reorder  bool          // the lane becomes ordered, or no longer is, once nothing is in flight
+	pause    *pause        // that a person asked for; nil for none
+	resume   *time.Timer   // fires when something may begin without an answer that comes first
 	inflight int
 	workers  int
 	parked   []chan struct{} // idle workers, last parked first woken
@@ -89,8 +98,12 @@ type laneShard struct {
 	taken  channel.Position
 	behind bool
 
-	// recovered are positions that wait for a retry since before the restart:
-	// catching up must not take them a second time.
+	// stuck is until when an ordered lane takes up no more, because it could not
+	// read what comes next and must not pass it over.
+	stuck time.Time
+
+	// recovered are positions that wait for a retry since before the restart, or
+	// since the lane's order changed: catching up must not take them a second time.
 	recovered roaring64.Bitmap
 
 	// known are positions from before the restart that the scanner is yet to
@@ -111,6 +124,7 @@ type aged struct {
 
 func newLane(b *broker, uid channel.UID, name string) *lane {
 	l := &lane{broker: b, uid: uid, name: name, shards: make([]laneShard, len(b.shards)), metrics: b.d.opts.Metrics.Lane(b.name, name)}
+	l.pause = b.d.pauseOf(uid)
 	l.timer, l.resume = time.AfterFunc(time.Hour, l.wake), time.AfterFunc(time.Hour, l.wake)
 	l.timer.Stop()
 	l.resume.Stop()
@@ -162,14 +176,18 @@ func (l *lane) offer(shard int, r *channel.Record) {
 	}
 	s.added.Add(uint64(r.Position))
 	l.touch()
-	if s.behind || l.stopped || !l.conf.deliverable || !l.fits(r.Event.Size()) {
+	if s.behind || l.stopped || l.still() || l.order.full() || !l.fits(r.Event.Size()) {
 		s.behind = true
 		// What was dead before the restart may lie beyond what was scanned.
 		s.taken = min(s.taken, r.Position-1)
 		return
 	}
 	s.taken = r.Position
-	l.push(&l.ready, item{shard: shard, pos: r.Position, accepted: r.Time, event: r.Event})
+	it := item{shard: shard, pos: r.Position, accepted: r.Time, event: r.Event}
+	if l.order != nil && !l.order.admit(&it) {
+		return
+	}
+	l.push(&l.ready, it)
 	if l.room() > 0 {
 		l.wakeOne()
 	}
@@ -211,6 +229,7 @@ func (l *lane) settlePosition(shard int, pos channel.Position, known bool) {
 		return
 	}
 	delete(s.retried, pos)
+	l.advance(shard, pos)
 	// An event that came and went between two flushes never reaches the log.
 	if !s.added.CheckedRemove(uint64(pos)) || known {
 		s.settled.Add(uint64(pos))
@@ -235,8 +254,13 @@ func (l *lane) again(it *item, wait time.Duration) {
 		return // cancelled meanwhile
 	}
 	l.note(it, l.broker.d.opts.Now().Add(wait))
-	due := time.Now().Add(wait)
-	l.waiting.push(waiting{shard: it.shard, pos: it.pos, attempts: it.attempts, dead: it.dead, failure: it.failure, spared: it.spared, due: due})
+	now := time.Now()
+	w := waiting{shard: it.shard, pos: it.pos, attempts: it.attempts, dead: it.dead, failure: it.failure, spared: it.spared, due: now.Add(wait)}
+	if !it.dead {
+		l.blocked(it, w.due, now)
+	}
+	l.holdBack(&w, it.accepted, now)
+	l.waiting.push(w)
 	l.arm()
 }
 
@@ -253,7 +277,7 @@ func (l *lane) note(it *item, notBefore time.Time) {
 
 // arm sets the timer to the first waiting event. The caller holds the mutex.
 func (l *lane) arm() {
-	if l.stopped || !l.conf.deliverable || len(l.waiting) == 0 {
+	if l.stopped || len(l.waiting) == 0 || l.still() {
 		l.timer.Stop()
 		return
 	}
@@ -296,6 +320,10 @@ func (l *lane) configure(conf laneConf) {
 		l.clamped = true
 		l.clamp(time.Now())
 	}
+	l.setOrder()
+	if l.still() {
+		l.rest()
+	}
 	l.arm()
 	for range min(conf.concurrency, l.backlogLocked()) {
 		l.wakeOne()
@@ -332,7 +360,7 @@ func (l *lane) cancel() (cancelled uint64) {
 			l.pop(queue)
 		}
 	}
-	l.waiting = nil
+	l.waiting, l.order, l.reorder = nil, nil, false
 	l.cleared = true
 	l.halt()
 	l.touch()

@@ -26,7 +26,15 @@ const (
 	firstPause = 100 * time.Millisecond
 	maxPause   = 4 * time.Second
 
+	// eagerRestful is the same for a subscriber that does not: what it refused
+	// half a minute ago it may take now.
+	eagerRestful = 30 * time.Second
+
 	pauseJitter = 0.2
+
+	// resumedWindow is the window after the circuit was open (see circuit): a subscriber
+	// that has just come up is not met with all that has gathered.
+	resumedWindow = 8
 
 	// maxPatience bounds after how many full windows of good answers a lane
 	// tries once more what was refused before.
@@ -34,9 +42,15 @@ const (
 )
 
 // pace decides how many attempts a lane has in flight by what its subscriber
-// takes, and whether a refusal counts. A lane that is not paced has none.
+// takes. There are two, of which the eager one is for all lanes whose
+// subscriber does not scale from zero. A lane that is steady has none.
 //
-// The window begins small and grows by one with each good answer until the
+// An eager pace begins with the window as wide as it can be. A 429 or a 503
+// halves it, once a round trip, and so do answers that come far later than they
+// used to (see latency); each full window of good answers makes it wider by one.
+// It never keeps the lane still: what was refused has its own wait.
+//
+// The other pace also decides whether a refusal counts. Its window begins small and grows by one with each good answer until the
 // first refusal, and then by one with each full window of them. A refusal halves
 // it, once a round trip; where nothing has been taken since the last one it
 // falls to 1 and the lane keeps still for a while. Where the subscriber has
@@ -46,6 +60,7 @@ const (
 // It is a value without clock or lock: the lane's mutex guards it, and whoever
 // calls says what time it is.
 type pace struct {
+	eager     bool
 	limit     int // the window's bound: the lane's concurrency
 	window    int
 	inflight  int    // attempts of the subscriber, not of the dead letter sink
@@ -66,13 +81,17 @@ type pace struct {
 	// ColdStart without any; zero for none.
 	coldSince time.Time
 	refusedAt time.Time
+
+	latency latency // of an eager pace
 }
 
-// ticket is an attempt under way as its pace knows it. The zero ticket is one
-// of a lane without pace.
+// ticket is an attempt under way as the lane's pace and circuit know it.
 type ticket struct {
-	pace *pace
-	seq  uint64
+	pace  *pace // nil: of a lane without one
+	seq   uint64
+	epoch int  // of the circuit
+	probe bool // of a subscriber that is down
+	last  bool // the last attempt of an event that an open circuit held
 }
 
 // refusal is what an answer tells of the subscriber's capacity.
@@ -81,7 +100,7 @@ type refusal uint8
 const (
 	noRefusal refusal = iota // says nothing about it: a 4xx, a 500, a timeout
 	taken                    // a 2xx
-	busy                     // 429: too much; counts as an attempt
+	busy                     // 429, of an eager pace 503 too: too much; counts as an attempt
 	cold                     // 502, 503, 504, no connection: is not there, or too much; spared
 )
 
@@ -91,15 +110,36 @@ func newPace(limit int) *pace {
 	return p
 }
 
+// newEagerPace makes the pace of a lane whose subscriber is taken to be there.
+func newEagerPace(limit int) *pace {
+	p := &pace{limit: limit, eager: true}
+	p.forget()
+	return p
+}
+
 // forget begins anew: nothing is known of what the subscriber takes.
 func (p *pace) forget() {
 	p.window, p.threshold, p.ceiling, p.patience, p.credit = firstWindow, p.limit, 0, 1, 0
+	if p.eager {
+		p.window = p.limit
+	}
+}
+
+// resume begins anew with a subscriber that has been down. Attempts under way
+// tell nothing of the new window.
+func (p *pace) resume() {
+	p.forget()
+	p.window, p.shrunk, p.taken, p.rounds = min(resumedWindow, p.limit), p.seq, 0, 0
+	p.latency.restart()
 }
 
 // resize puts another concurrency in force.
 func (p *pace) resize(limit int) {
 	if p.threshold == p.limit || p.threshold > limit {
 		p.threshold = limit
+	}
+	if p.eager && p.window >= p.limit {
+		p.window = limit
 	}
 	p.limit = limit
 }
@@ -112,7 +152,7 @@ func (p *pace) spent(now time.Time) bool {
 
 // size is the window in force.
 func (p *pace) size(now time.Time) int {
-	if p.spent(now) {
+	if p.spent(now) || p.eager && p.inflight == 0 && now.Sub(p.answered) >= eagerRestful {
 		return p.limit
 	}
 	return min(p.window, p.limit)
@@ -120,6 +160,9 @@ func (p *pace) size(now time.Time) int {
 
 // room is how many attempts may begin now.
 func (p *pace) room(now time.Time) int {
+	if p.eager {
+		return max(0, p.size(now)-p.inflight)
+	}
 	if now.Before(p.paused) && !p.spent(now) {
 		return 0
 	}
@@ -140,7 +183,11 @@ func (p *pace) reopens(now time.Time) time.Time {
 
 // begin takes a place in the window.
 func (p *pace) begin(now time.Time) ticket {
-	if p.inflight == 0 && p.coldSince.IsZero() && now.Sub(p.answered) >= restful {
+	long := restful
+	if p.eager {
+		long = eagerRestful
+	}
+	if p.inflight == 0 && p.coldSince.IsZero() && now.Sub(p.answered) >= long {
 		p.forget()
 	}
 	p.inflight++
@@ -148,7 +195,7 @@ func (p *pace) begin(now time.Time) ticket {
 	if p.inflight >= p.size(now) {
 		p.full = p.seq
 	}
-	return ticket{p, p.seq}
+	return ticket{pace: p, seq: p.seq}
 }
 
 // end gives the place back and learns from the answer. asked is what the
@@ -200,7 +247,7 @@ func (p *pace) refuse(t ticket, now time.Time, asked time.Duration, jitter float
 	if t.seq > p.shrunk { // else the window has shrunk since: this one is old news
 		p.shrunk, p.credit = p.seq, 0
 		p.rounds++
-		if p.taken == 0 {
+		if p.taken == 0 && !p.eager {
 			p.window = 1
 		} else {
 			if p.ceiling > 0 && p.window <= p.ceiling {
@@ -211,13 +258,30 @@ func (p *pace) refuse(t ticket, now time.Time, asked time.Duration, jitter float
 			p.threshold = p.window
 		}
 		p.taken = 0
+		if p.eager {
+			return
+		}
 		pause := maxPause
 		if doubled := p.rounds - 1; doubled < 16 {
 			pause = min(firstPause<<doubled, maxPause)
 		}
 		p.paused = now.Add(pause + time.Duration(float64(pause)*pauseJitter*jitter))
 	}
-	if until := now.Add(asked); asked > 0 && until.After(p.paused) {
+	if until := now.Add(asked); !p.eager && asked > 0 && until.After(p.paused) {
 		p.paused = until
+	}
+}
+
+// late looks at how long a good answer has taken, and narrows the window when
+// the subscriber has become slow under what it is given.
+func (p *pace) late(took time.Duration, now time.Time) {
+	switch p.latency.take(took, p.full, now) {
+	case rising:
+		if narrow := max(1, p.window/2, p.limit/lateShare); narrow < p.window {
+			p.window, p.threshold, p.ceiling, p.credit, p.shrunk = narrow, narrow, 0, 0, p.seq
+			p.latency.narrowed()
+		}
+	case inVain:
+		p.window, p.threshold, p.credit = p.limit, p.limit, 0
 	}
 }

@@ -17,6 +17,9 @@ type ring struct {
 
 func (r *ring) len() int { return r.size }
 
+// head is the item that pop takes; there must be one.
+func (r *ring) head() *item { return &r.items[r.first] }
+
 func (r *ring) push(it item) {
 	if r.size == len(r.items) {
 		grown := make([]item, max(8, 2*len(r.items)))
@@ -47,9 +50,19 @@ type waiting struct {
 	failure  *deliver.Failure // see item
 	spared   time.Time        // see item
 	due      time.Time
+
+	// natural is when the event would be due if no open circuit held it; zero for
+	// one that is not held.
+	natural time.Time
 }
 
-// retryHeap orders waiting events by when they are due.
+// item is the event as it is read again.
+func (w *waiting) item() item {
+	return item{shard: w.shard, pos: w.pos, attempts: w.attempts, dead: w.dead, failure: w.failure, spared: w.spared}
+}
+
+// retryHeap orders waiting events by when they are due; those that a circuit
+// holds for equally long by when they would have been.
 type retryHeap []waiting
 
 func (h *retryHeap) push(w waiting) { heap.Push(h, w) }
@@ -68,10 +81,15 @@ func (h *retryHeap) popDue(now time.Time, limit int) []waiting {
 	return due
 }
 
-func (h retryHeap) Len() int           { return len(h) }
-func (h retryHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
-func (h retryHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *retryHeap) Push(x any)        { *h = append(*h, x.(waiting)) }
+func (h retryHeap) Len() int { return len(h) }
+func (h retryHeap) Less(i, j int) bool {
+	if h[i].due.Equal(h[j].due) {
+		return h[i].natural.Before(h[j].natural)
+	}
+	return h[i].due.Before(h[j].due)
+}
+func (h retryHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *retryHeap) Push(x any)   { *h = append(*h, x.(waiting)) }
 func (h *retryHeap) Pop() any {
 	old := *h
 	w := old[len(old)-1]

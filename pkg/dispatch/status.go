@@ -19,10 +19,24 @@ type LaneStatus struct {
 	Behind   bool   // reads its events again from the log
 
 	// Window is how many attempts of the subscriber may be under way at once
-	// now: what a lane has learnt that is Paced, because its subscriber scales
-	// from zero, and otherwise its concurrency.
+	// now, by what the lane has learnt of it; of a steady lane its concurrency.
+	// Paced lanes have a subscriber that scales from zero.
 	Window int
 	Paced  bool
+
+	Pause   Pause
+	Ordered bool
+	Rate    float64 // attempts a second at most; 0: no limit
+	Circuit Circuit
+
+	// BlockedKeys counts the keys of an ordered lane that wait for their first
+	// event, Blocked are the longest blocked of them.
+	BlockedKeys int
+	Blocked     []Blocked
+
+	// Waits is one line that says why the lane begins nothing now, or less than
+	// it has, and until when; "" where nothing is in its way.
+	Waits string
 
 	// ColdSince is when a subscriber that scales from zero began to refuse, and
 	// SparedUntil how long its refusals do not count as attempts. Both are zero
@@ -80,9 +94,10 @@ func (l *lane) status(ctx context.Context) LaneStatus {
 		Letters: l.broker.log.DeadCount(l.uid),
 	}
 	l.mu.Lock()
+	l.control(&s)
 	s.InFlight, s.Waiting, s.Window = l.inflight, len(l.waiting), l.conf.concurrency
 	if p := l.pace; p != nil {
-		s.Window, s.Paced = p.size(time.Now()), true
+		s.Window, s.Paced = p.size(time.Now()), !p.eager
 		if !p.coldSince.IsZero() {
 			s.ColdSince, s.SparedUntil = p.coldSince, p.coldSince.Add(ColdStart)
 		}

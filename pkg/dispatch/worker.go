@@ -71,6 +71,9 @@ func (l *lane) work(ctx context.Context) {
 func (l *lane) done() {
 	l.mu.Lock()
 	l.inflight--
+	if l.reorder {
+		l.changeOrder()
+	}
 	l.mu.Unlock()
 }
 
@@ -87,16 +90,25 @@ func (l *lane) next(ctx context.Context, woken chan struct{}) (item, bool) {
 			}
 			l.mu.Unlock()
 			return item{}, false
-		case !l.conf.deliverable:
+		case l.still():
+			l.rest()
 		case l.readDue(ctx):
 			continue
 		case l.sinks.len() > 0:
 			return l.start(&l.sinks), true
+		case l.circuit.open():
+			it, ok, again := l.nextHeld(ctx)
+			if ok {
+				return it, true
+			}
+			if again {
+				continue
+			}
 		case l.room() == 0:
 			l.rest()
 		case l.due.len() > 0:
 			return l.start(&l.due), true
-		case l.ready.len() > 0 && len(l.waiting) < maxWaiting:
+		case l.ready.len() > 0 && l.mayBegin():
 			return l.start(&l.ready), true
 		case l.catchUp(ctx):
 			continue
@@ -113,11 +125,13 @@ func (l *lane) next(ctx context.Context, woken chan struct{}) (item, bool) {
 
 // start takes an event off a queue and counts it in flight. The caller holds
 // the mutex, which is let go.
-func (l *lane) start(from *ring) item {
+func (l *lane) start(from *ring) item { return l.startAs(from, ticket{}) }
+
+func (l *lane) startAs(from *ring, t ticket) item {
 	it := l.pop(from)
 	l.inflight++
-	if l.pace != nil && !it.dead {
-		it.ticket = l.pace.begin(time.Now())
+	if !it.dead {
+		l.begin(&it, t)
 	}
 	l.wakeMore()
 	l.mu.Unlock()
@@ -126,11 +140,11 @@ func (l *lane) start(from *ring) item {
 
 // lagging reports whether there are events to read again and nobody reads.
 func (l *lane) lagging() bool {
-	if l.reading {
+	if l.reading || l.order.full() {
 		return false
 	}
 	for i := range l.shards {
-		if l.shards[i].behind {
+		if s := &l.shards[i]; s.behind && s.stuck.IsZero() {
 			return true
 		}
 	}
@@ -140,7 +154,7 @@ func (l *lane) lagging() bool {
 // readDue reads events again whose wait is over. It reports whether anything
 // changed. The caller holds the mutex, which is let go during the read.
 func (l *lane) readDue(ctx context.Context) bool {
-	if l.reading || len(l.waiting) == 0 || l.due.len() >= dueAtOnce {
+	if l.reading || len(l.waiting) == 0 || l.due.len()+l.sinks.len() >= dueAtOnce {
 		return false
 	}
 	now := time.Now()
@@ -151,7 +165,7 @@ func (l *lane) readDue(ctx context.Context) bool {
 	due := l.waiting.popDue(now, dueAtOnce)
 	items := make([]item, len(due))
 	for i, w := range due {
-		items[i] = item{shard: w.shard, pos: w.pos, attempts: w.attempts, dead: w.dead, failure: w.failure, spared: w.spared}
+		items[i] = w.item()
 	}
 	l.read(ctx, items, &l.due)
 	l.arm()
@@ -161,13 +175,19 @@ func (l *lane) readDue(ctx context.Context) bool {
 // catchUp reads the next events that the lane has fallen behind on. It
 // reports whether anything changed. The caller holds the mutex.
 func (l *lane) catchUp(ctx context.Context) bool {
-	if l.reading || len(l.waiting) >= maxWaiting {
+	if l.reading || !l.mayBegin() || l.order.full() {
 		return false
 	}
 	for shard := range l.shards {
 		s := &l.shards[shard]
 		if !s.behind {
 			continue
+		}
+		if !s.stuck.IsZero() {
+			if s.stuck.After(time.Now()) {
+				continue
+			}
+			s.stuck = time.Time{}
 		}
 		var items []item
 		it := s.pending.Iterator()
@@ -200,7 +220,19 @@ func (l *lane) read(ctx context.Context, items []item, to *ring) {
 	records, err := l.broker.log.Get(ctx, l.broker.shards[shard], positions, make([]channel.Record, 0, len(positions)))
 	l.mu.Lock()
 	l.reading = false
+	if l.reorder {
+		defer l.changeOrder()
+	}
 
+	inOrder := to == &l.ready && l.order != nil
+	if inOrder {
+		positions, records = l.readable(shard, positions, records, err)
+		for pos := range index {
+			if len(positions) == 0 || pos > positions[len(positions)-1] {
+				delete(index, pos)
+			}
+		}
+	}
 	missing := index
 	for i := range records {
 		r := &records[i]
@@ -212,8 +244,11 @@ func (l *lane) read(ctx context.Context, items []item, to *ring) {
 		it.accepted, it.event = r.Time, r.Event
 		switch {
 		case !l.shards[shard].pending.Contains(uint64(r.Position)):
-		case it.dead && l.pace != nil:
+		case it.dead:
 			l.push(&l.sinks, it)
+		case inOrder:
+			l.admit(it)
+		case l.circuit.open() && !it.chosen && l.heldOn(&it):
 		default:
 			l.push(to, it)
 		}
@@ -223,6 +258,57 @@ func (l *lane) read(ctx context.Context, items []item, to *ring) {
 	}
 	for range min(to.len(), l.room()) + l.sinks.len() {
 		l.wakeOne()
+	}
+}
+
+// readable cuts off what an ordered lane must not take up yet: what lies at or
+// above the first event that cannot be read and may be yet. Whose turn that is
+// nobody knows before it can be read, or is lost. The caller holds the mutex.
+func (l *lane) readable(shard int, positions []channel.Position, records []channel.Record, err error) ([]channel.Position, []channel.Record) {
+	if err == nil || len(records) == len(positions) {
+		return positions, records
+	}
+	gaps, read := gapsIn(err), 0
+	for i, pos := range positions {
+		if read < len(records) && records[read].Position == pos {
+			read++
+			continue
+		}
+		if gap := gapAt(gaps, pos); gap != nil && gap.Lost || len(gaps) > 0 && gap == nil {
+			continue // it ends here: lost, or not in the log any more
+		}
+		s := &l.shards[shard]
+		s.taken, s.behind, s.stuck = min(s.taken, pos-1), true, time.Now().Add(unreadableWait)
+		l.resume.Reset(unreadableWait)
+		l.broker.d.log.Error("an ordered trigger waits for an event that cannot be read", "broker", l.broker.name, "trigger", l.name,
+			"id", l.broker.id(shard, pos), "err", err)
+		return positions[:i], records[:read]
+	}
+	return positions, records
+}
+
+// heldOn puts an event back to wait that an open circuit holds for longer than
+// was known before it was read. The caller holds the mutex.
+func (l *lane) heldOn(it *item) bool {
+	now := time.Now()
+	w := waiting{shard: it.shard, pos: it.pos, attempts: it.attempts, spared: it.spared, due: now}
+	if l.holdBack(&w, it.accepted, now); !w.due.After(now) {
+		return false
+	}
+	l.waiting.push(w)
+	l.arm()
+	return true
+}
+
+// changeOrder puts another order in force once nothing is under way. The
+// caller holds the mutex.
+func (l *lane) changeOrder() {
+	if l.inflight > 0 || l.reading {
+		return
+	}
+	l.rebuild()
+	if !l.stopped && !l.cleared {
+		l.kick()
 	}
 }
 
