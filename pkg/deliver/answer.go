@@ -45,7 +45,11 @@ func (x *exchange) take(ctx context.Context, cn *conn, resp *http.Response, a *A
 	case resp.StatusCode >= 200 && resp.StatusCode <= 299:
 		// Read to the end, or the subscriber may not be done: an answer that
 		// breaks off is no answer. Past the bound it has had its say.
-		whole, err := drain(resp, x.client.o.MaxAnswer)
+		kept, err := readUpTo(resp, min(int64(x.client.o.MaxKept), x.client.o.MaxAnswer))
+		a.Body = kept
+		if err == nil {
+			whole, err = drain(resp, x.client.o.MaxAnswer-int64(len(kept)))
+		}
 		if err != nil {
 			err = cn.cause(err)
 			failure = x.fail(ctx, classOf(err), err)

@@ -188,6 +188,10 @@ type Answer struct {
 	// the Target asks for replies. They share no memory with the client.
 	Replies []event.Event
 
+	// Body is the beginning of an answer that took the event and replied with
+	// none, at most Options.MaxKept bytes; nil where there was none.
+	Body []byte
+
 	// Duration of the attempt, failed or not.
 	Duration time.Duration
 }

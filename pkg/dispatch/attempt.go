@@ -12,6 +12,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/deliver"
 	"github.com/penstock-events/penstock/pkg/event"
+	"github.com/penstock-events/penstock/pkg/journal"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
@@ -47,19 +48,23 @@ func (l *lane) attempt(ctx context.Context, it *item) {
 		return
 	}
 	answer, err := l.send(ctx, it, l.request(it, &conf))
+	var replies []channel.ID
 	if err == nil && len(answer.Replies) > 0 {
-		err = l.broker.reply(ctx, l, it.event, answer.Replies)
+		replies, err = l.broker.reply(ctx, l, it.event, answer.Replies)
 	}
 	if err != nil && ctx.Err() != nil {
 		return // cut short by our own stop: no attempt, it stays pending
 	}
 	l.metrics.Attempt(answer.Duration, answer.Status)
-	if l.report(it, &conf, answer, err) {
+	if wait, spared := l.report(it, &conf, answer, err); spared {
 		l.metrics.Count(telemetry.Spared, 1)
+		l.write(it, journal.Attempt{Number: it.attempts + 1, Spared: true}, &answer, err, wait)
+		l.again(it, wait)
 		return
 	}
 	it.attempts++
 	if err == nil {
+		l.write(it, journal.Attempt{Number: it.attempts, Final: journal.Delivered, Replies: replies}, &answer, nil, 0)
 		l.metrics.Count(telemetry.Delivered, 1)
 		l.metrics.Age(max(0, l.broker.d.opts.Now().Sub(it.accepted)))
 		l.works(it)
@@ -69,9 +74,11 @@ func (l *lane) attempt(ctx context.Context, it *item) {
 	l.metrics.Count(telemetry.Failed, 1)
 	l.fails(it, &conf, err)
 	if wait, again := conf.policy.Next(it.attempts, err, rand.Float64()); again && !final(err) && !it.held {
+		l.write(it, journal.Attempt{Number: it.attempts}, &answer, err, wait)
 		l.again(it, wait)
 		return
 	}
+	l.write(it, journal.Attempt{Number: it.attempts}, &answer, err, 0)
 	l.bury(ctx, it, &conf, err)
 }
 
@@ -132,6 +139,7 @@ func (l *lane) died(letter *channel.DeadLetter) {
 	l.metrics.Count(telemetry.Dead, 1)
 	l.broker.d.log.Warn("event is dead", "broker", l.broker.name, "trigger", l.name, "id", letter.ID.String(),
 		"attempt", letter.Attempts, "reason", letter.Reason)
+	l.journal.End(letter.ID, letter.Died, journal.Dead, letter.Reason)
 	l.dies(letter)
 }
 
@@ -177,7 +185,7 @@ func (l *lane) attemptSink(ctx context.Context, it *item, conf *laneConf) {
 		// It died before a restart: only the broker's own dead letter knows of what.
 		failure = &deliver.Failure{Destination: conf.subscriber.Destination(), Reason: "see the broker's own dead letter"}
 	}
-	_, err := l.send(ctx, it, &deliver.Request{
+	answer, err := l.send(ctx, it, &deliver.Request{
 		Target:  conf.sink,
 		Event:   it.event,
 		Format:  conf.format,
@@ -188,14 +196,18 @@ func (l *lane) attemptSink(ctx context.Context, it *item, conf *laneConf) {
 		return
 	}
 	it.attempts++
+	made := journal.Attempt{Number: it.attempts, Sink: true}
 	if err == nil {
+		l.write(it, made, &answer, nil, 0)
 		l.settle(it)
 		return
 	}
 	if wait, again := conf.policy.Next(it.attempts, err, rand.Float64()); again {
+		l.write(it, made, &answer, err, wait)
 		l.again(it, wait)
 		return
 	}
+	l.write(it, made, &answer, err, 0)
 	l.metrics.SinkFailed()
 	l.broker.d.log.Warn("dead letter sink does not take the event; the broker keeps it", "broker", l.broker.name,
 		"trigger", l.name, "id", l.broker.id(it.shard, it.pos).String(), "attempt", it.attempts, "err", err)

@@ -11,6 +11,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/deliver"
 	"github.com/penstock-events/penstock/pkg/filter"
+	"github.com/penstock-events/penstock/pkg/journal"
 )
 
 // broker is one Broker's delivery in this process: a scanner for each shard,
@@ -22,6 +23,7 @@ type broker struct {
 	log      channel.BrokerLog
 	appender channel.Appender // the log that the broker is part of, for replies
 	shards   []channel.ShardID
+	journal  *journal.Broker // nil: nobody wants to know
 	ctx      context.Context // of the scanners and the flush
 	cancel   context.CancelFunc
 
@@ -47,7 +49,8 @@ type broker struct {
 func newBroker(d *Dispatcher, conf *config.Broker, log channel.BrokerLog) (*broker, error) {
 	b := &broker{
 		d: d, uid: conf.UID, name: conf.FullName(), log: log, appender: d.opts.Logs[conf.Channel], shards: log.Shards(),
-		lanes: make(map[channel.UID]*lane), pulse: make(chan struct{}, 1),
+		journal: d.opts.Journal.Broker(conf.UID, conf.FullName()),
+		lanes:   make(map[channel.UID]*lane), pulse: make(chan struct{}, 1),
 	}
 	b.scanned = make([]atomic.Uint64, len(b.shards))
 	b.saved = make([]channel.Position, len(b.shards))
@@ -88,11 +91,11 @@ func (b *broker) start() {
 // scan offers each record of one shard to the lanes that want it.
 func (b *broker) scan(shard int) {
 	records := make([]channel.Record, 0, readAhead)
-	var scratch filter.Scratch
+	var m matcher
 	from := channel.Position(b.scanned[shard].Load())
 	for {
 		batch, next, err := b.log.Read(b.ctx, b.shards[shard], from, records[:0])
-		b.match(shard, batch, &scratch)
+		b.match(shard, batch, &m)
 		clear(batch) // let go of the events
 		if next > from {
 			from = next
@@ -115,8 +118,14 @@ func (b *broker) scan(shard int) {
 	}
 }
 
+// matcher is what one scanner uses again and again.
+type matcher struct {
+	scratch filter.Scratch
+	wanted  []*journal.Trigger // by, for the journal
+}
+
 // match offers records, each by the trigger set of its own time.
-func (b *broker) match(shard int, records []channel.Record, scratch *filter.Scratch) {
+func (b *broker) match(shard int, records []channel.Record, m *matcher) {
 	b.routing.enter()
 	defer b.routing.leave()
 	at := 0
@@ -129,7 +138,15 @@ func (b *broker) match(shard int, records []channel.Record, scratch *filter.Scra
 			continue // no trigger was ever routed
 		}
 		t := b.tables[at]
-		for _, n := range t.index.Match(r.Event, scratch) {
+		wanted := t.index.Match(r.Event, &m.scratch)
+		if b.journal != nil {
+			m.wanted = m.wanted[:0]
+			for _, n := range wanted {
+				m.wanted = append(m.wanted, t.lanes[n].journal)
+			}
+			b.journal.Matched(b.shards[shard], r, m.wanted)
+		}
+		for _, n := range wanted {
 			t.lanes[n].offer(shard, r)
 		}
 	}

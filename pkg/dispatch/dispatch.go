@@ -16,6 +16,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/deliver"
 	"github.com/penstock-events/penstock/pkg/event"
 	"github.com/penstock-events/penstock/pkg/filter"
+	"github.com/penstock-events/penstock/pkg/journal"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
@@ -47,6 +48,9 @@ type Options struct {
 	// events again, and when events begin to die: once each, not for each event.
 	// nil is nobody. It must not wait.
 	Incident func(Incident)
+
+	// Journal is told of every match, attempt and end; nil is nobody.
+	Journal *journal.Journal
 
 	// Concurrency is how many attempts a lane has in flight at most where its
 	// Trigger does not say; 0 means 64.

@@ -12,6 +12,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/deliver"
 	"github.com/penstock-events/penstock/pkg/event"
+	"github.com/penstock-events/penstock/pkg/journal"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
@@ -54,6 +55,7 @@ type lane struct {
 	uid     channel.UID
 	name    string // namespace/name
 	metrics *telemetry.Lane
+	journal *journal.Trigger // nil: nobody wants to know
 	ages    ages
 
 	mu       sync.Mutex
@@ -123,7 +125,7 @@ type aged struct {
 }
 
 func newLane(b *broker, uid channel.UID, name string) *lane {
-	l := &lane{broker: b, uid: uid, name: name, shards: make([]laneShard, len(b.shards)), metrics: b.d.opts.Metrics.Lane(b.name, name)}
+	l := &lane{broker: b, uid: uid, name: name, shards: make([]laneShard, len(b.shards)), metrics: b.d.opts.Metrics.Lane(b.name, name), journal: b.journal.Trigger(uid, name)}
 	l.pause = b.d.pauseOf(uid)
 	l.timer, l.resume = time.AfterFunc(time.Hour, l.wake), time.AfterFunc(time.Hour, l.wake)
 	l.timer.Stop()

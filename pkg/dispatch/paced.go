@@ -155,18 +155,14 @@ func (l *lane) begin(it *item, t ticket) {
 }
 
 // report tells the pace and the circuit how an attempt of the subscriber went.
-// Where it is not to be counted it is put back to wait, with the count that it
-// had, and report answers true.
-func (l *lane) report(it *item, conf *laneConf, answer deliver.Answer, err error) (spared bool) {
+// Where it is not to be counted it is spared: the event is to wait so long, with
+// the count that it had.
+func (l *lane) report(it *item, conf *laneConf, answer deliver.Answer, err error) (wait time.Duration, spared bool) {
 	var asked time.Duration
 	if err != nil {
 		asked, _ = conf.policy.Asked(err)
 	}
-	wait, spared := l.learn(it, answer, err, asked)
-	if spared {
-		l.again(it, wait)
-	}
-	return spared
+	return l.learn(it, answer, err, asked)
 }
 
 // learn is report under the mutex.

@@ -16,15 +16,15 @@ import (
 var errLoop = errors.New("reply: no passes left (knativebrokerttl): triggers answer each other in a loop")
 
 // reply puts a subscriber's replies into the same broker as new events, one
-// pass poorer. It returns nil when they are stored: only then is the event
+// pass poorer. It returns their IDs when they are stored: only then is the event
 // they answer settled (Knative specification, control plane, Event Routing).
-func (b *broker) reply(ctx context.Context, l *lane, original event.Event, replies []event.Event) error {
+func (b *broker) reply(ctx context.Context, l *lane, original event.Event, replies []event.Event) ([]channel.ID, error) {
 	ttl, ok := original.TTL()
 	if !ok {
 		ttl = event.DefaultTTL
 	}
 	if ttl--; ttl <= 0 {
-		return errLoop
+		return nil, errLoop
 	}
 	now := b.d.opts.Now().UTC().Format(time.RFC3339Nano)
 	stored := make([]event.Event, len(replies))
@@ -35,12 +35,13 @@ func (b *broker) reply(ctx context.Context, l *lane, original event.Event, repli
 		cause(edit, original)
 		e, err := edit.Build()
 		if err != nil {
-			return fmt.Errorf("reply: %w", err)
+			return nil, fmt.Errorf("reply: %w", err)
 		}
 		stored[i] = e
 	}
-	if _, err := b.appender.Append(ctx, b.uid, stored); err != nil {
-		return fmt.Errorf("store the reply: %w", err)
+	ids, err := b.appender.Append(ctx, b.uid, stored)
+	if err != nil {
+		return nil, fmt.Errorf("store the reply: %w", err)
 	}
 	for range stored {
 		l.metrics.Reply()
@@ -48,7 +49,7 @@ func (b *broker) reply(ctx context.Context, l *lane, original event.Event, repli
 	if b.d.opts.Replied != nil {
 		b.d.opts.Replied(b.uid, l.uid, stored)
 	}
-	return nil
+	return ids, nil
 }
 
 // cause names what a reply answers, and the event that the chain of replies

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/penstock-events/penstock/pkg/channel"
+	"github.com/penstock-events/penstock/pkg/journal"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
@@ -332,6 +333,7 @@ func (l *lane) unread(shard int, missing map[channel.Position]item, err error) {
 			l.metrics.Count(telemetry.Lost, 1) // what is dead has been counted
 		}
 		l.broker.d.opts.Metrics.Broker(l.broker.name).Gap()
+		l.journal.End(l.broker.id(shard, pos), l.broker.d.opts.Now(), journal.Lost, what)
 		l.settlePosition(shard, pos, true)
 	}
 	for _, gap := range gaps {
