@@ -73,6 +73,11 @@ type Options struct {
 	// Storage says how the storage is, for GET /api/v1/doctor. nil says nothing.
 	Storage func() []channel.Finding
 
+	// Journal tells what happened to events, and Fate where they stand. Without a
+	// Journal there are no lists of events, and stories are what the log knows.
+	Journal Journal
+	Fate    Fate
+
 	// Traffic counts a Broker's events (namespace/name) since the process
 	// started: those that came in, and those of them that were stored.
 	Traffic func(broker string) (received, accepted uint64)

@@ -32,6 +32,8 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/deadletters", method: http.MethodGet, params: []string{"trigger", "broker", "limit", "cursor"}, resource: "deadletters", serve: s.listDead},
 		{path: "/api/v1/deadletters/groups", method: http.MethodGet, params: []string{"trigger", "broker"}, resource: "deadletters", serve: s.groupDead},
 		{path: "/api/v1/deadletters/{namespace}/{trigger}/{id}", method: http.MethodGet, resource: "deadletters", serve: s.getDead},
+		{path: "/api/v1/events", method: http.MethodGet, params: []string{"broker", "id", "type", "source", "subject", "from", "to", "limit", "cursor"}, resource: "events", serve: s.listEvents},
+		{path: "/api/v1/events/{id}", method: http.MethodGet, params: []string{"broker"}, resource: "events", serve: s.getEvent},
 		{path: "/api/v1/tail", method: http.MethodGet, params: []string{"broker", "filter", "type", "source"}, resource: "events", serve: s.tail},
 		{path: "/api/v1/backup", method: http.MethodGet, params: []string{"rate"}, resource: "backups", serve: s.backup},
 		{path: "/api/v1/doctor", method: http.MethodGet, resource: "diagnoses", serve: s.doctor},

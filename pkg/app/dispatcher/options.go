@@ -17,16 +17,18 @@ import (
 type Options struct {
 	cluster.Identity
 
-	Data          string        `split_words:"true" default:"/data"`
-	Listen        string        `split_words:"true" default:":9092"`
-	APIListen     string        `split_words:"true" default:":8088"`
-	MetricsListen string        `split_words:"true" default:":9090"`
-	RequestReply  string        `split_words:"true" default:"/var/run/secrets/request-reply"`
-	DrainTimeout  time.Duration `split_words:"true" default:"20s"`
-	ScrubRate     string        `split_words:"true" default:"20Mi"`
-	SystemBroker  string        `split_words:"true" default:"penstock-system/system"`
-	LogFormat     string        `split_words:"true" default:"json"`
-	LogLevel      string        `split_words:"true" default:"info"`
+	Data             string        `split_words:"true" default:"/data"`
+	Listen           string        `split_words:"true" default:":9092"`
+	APIListen        string        `split_words:"true" default:":8088"`
+	MetricsListen    string        `split_words:"true" default:":9090"`
+	RequestReply     string        `split_words:"true" default:"/var/run/secrets/request-reply"`
+	DrainTimeout     time.Duration `split_words:"true" default:"20s"`
+	ScrubRate        string        `split_words:"true" default:"20Mi"`
+	SystemBroker     string        `split_words:"true" default:"penstock-system/system"`
+	JournalRetention time.Duration `split_words:"true" default:"24h"`
+	JournalBytes     string        `split_words:"true" default:"256Mi"`
+	LogFormat        string        `split_words:"true" default:"json"`
+	LogLevel         string        `split_words:"true" default:"info"`
 
 	// Guard is where subscribers may be; the zero Guard denies loopback, which no
 	// flag changes: it would be the pod itself.
@@ -41,6 +43,8 @@ func (o *Options) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.RequestReply, "request-reply", o.RequestReply, "folder with the keys of Knative's RequestReply, a folder for each Secret (PENSTOCK_REQUEST_REPLY)")
 	flags.DurationVar(&o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long a stop waits for deliveries in flight (PENSTOCK_DRAIN_TIMEOUT)")
 	flags.StringVar(&o.ScrubRate, "scrub-rate", o.ScrubRate, "bytes a second at which stored events are read once a day to find damage; 0 switches that off (PENSTOCK_SCRUB_RATE)")
+	flags.DurationVar(&o.JournalRetention, "journal-retention", o.JournalRetention, "how long the journal keeps what happened to events (PENSTOCK_JOURNAL_RETENTION)")
+	flags.StringVar(&o.JournalBytes, "journal-bytes", o.JournalBytes, "most bytes of the journal on disk; the oldest entries go first (PENSTOCK_JOURNAL_BYTES)")
 	flags.StringVar(&o.SystemBroker, "system-broker", o.SystemBroker, "Broker, as NAMESPACE/NAME, that gets an event when a Trigger begins to fail, recovers, or its events begin to die; empty for none (PENSTOCK_SYSTEM_BROKER)")
 	flags.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json (PENSTOCK_LOG_FORMAT)")
 	flags.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error (PENSTOCK_LOG_LEVEL)")

@@ -56,7 +56,8 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 	board := clients.LoadedBy(o.Identity, cluster.DispatcherAudience)
 	types := &witness{board: board}
 	e, err := engine.Open(engine.Options{
-		Data: o.Data, ScrubRate: o.ScrubRate, DrainTimeout: o.DrainTimeout, SystemBroker: o.SystemBroker, Logger: logger, Guard: o.Guard, MaxIdle: maxIdle, Keys: keys, Replied: types.replied,
+		Data: o.Data, ScrubRate: o.ScrubRate, DrainTimeout: o.DrainTimeout, SystemBroker: o.SystemBroker,
+		JournalRetention: o.JournalRetention, JournalBytes: o.JournalBytes, Logger: logger, Guard: o.Guard, MaxIdle: maxIdle, Keys: keys, Replied: types.replied,
 		Number: func(log channel.Log) channel.Log { return owned.New(log, owned.First(ordinal)) },
 	})
 	if err != nil {

@@ -32,6 +32,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/dispatch"
 	"github.com/penstock-events/penstock/pkg/event"
 	"github.com/penstock-events/penstock/pkg/filter"
+	"github.com/penstock-events/penstock/pkg/journal"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
@@ -56,6 +57,11 @@ type Options struct {
 	// Replied is dispatch.Options.Replied.
 	Replied func(broker, trigger channel.UID, replies []event.Event)
 
+	// The journal: how long entries are kept, and how many bytes of them as people
+	// write them; both within bounds that the journal has itself.
+	JournalRetention time.Duration
+	JournalBytes     string
+
 	// SystemBroker is the Broker (namespace/name) that failures are told to as
 	// events, if it is there; "" tells nobody.
 	SystemBroker string
@@ -79,12 +85,17 @@ type Engine struct {
 	registry *prometheus.Registry
 	apply    *applier
 	reporter *reporter
+	journal  *journal.Journal
 }
 
 // Open opens the logs. After an error nothing is open; otherwise the caller
 // starts the parts and, at the end, calls Close.
 func Open(o Options) (*Engine, error) {
 	rate, err := scrubRate(o.ScrubRate)
+	if err != nil {
+		return nil, &process.UsageError{Err: err}
+	}
+	entries, err := journalOptions(o)
 	if err != nil {
 		return nil, &process.UsageError{Err: err}
 	}
@@ -97,10 +108,13 @@ func Open(o Options) (*Engine, error) {
 	if err := e.open(rate); err != nil {
 		return nil, err
 	}
+	if err := e.openJournal(entries); err != nil {
+		return nil, err
+	}
 	e.client = deliver.New(deliver.Options{Guard: o.Guard, MaxIdle: o.MaxIdle})
 	e.Dispatcher = dispatch.New(dispatch.Options{
 		Sender: e.client, Metrics: e.Metrics, Logger: o.Logger, Logs: e.logs, DrainTimeout: o.DrainTimeout, Keys: o.Keys, Replied: o.Replied,
-		Incident: e.reporter.tell,
+		Incident: e.reporter.tell, Journal: e.journal,
 	})
 	e.views.dispatch = e.Dispatcher
 	e.ready = &readiness{logs: e.logs}
@@ -181,8 +195,9 @@ func (e *Engine) Known(ctx context.Context, stored channel.BrokerInfo) ([]channe
 	return slices.Sorted(maps.Keys(known)), nil
 }
 
-// StartChannels starts the logs, the first part of all.
+// StartChannels starts the logs, the first part of all, and the journal.
 func (e *Engine) StartChannels(life *process.Lifecycle) {
+	life.Start("journal", e.journal.Run)
 	for _, kind := range e.Kinds() {
 		life.Start(kind+" channel", e.logs[kind].Run)
 	}
@@ -200,6 +215,7 @@ func (e *Engine) API(o api.Options) *api.Server {
 	o.Ready = e.ready.reasons
 	o.Latched = e.ready.latched
 	o.Storage = examine(e.logs)
+	o.Journal, o.Fate = e.journal, fate{e.Dispatcher}
 	o.Traffic = trafficOf(e.Metrics)
 	o.Backup = e.backups()
 	o.Logger = e.o.Logger

@@ -12,19 +12,21 @@ import (
 // Options are the flags of `penstock serve`. Each has an environment variable
 // of the same meaning, prefix PENSTOCK_; a flag that is given wins.
 type Options struct {
-	Files         []string      `split_words:"true"`
-	Data          string        `split_words:"true" default:"./.penstock"`
-	Memory        bool          `split_words:"true"`
-	Listen        string        `split_words:"true" default:":8080"`
-	APIListen     string        `split_words:"true" default:"127.0.0.1:8088"`
-	APIHosts      []string      `split_words:"true"`
-	MetricsListen string        `split_words:"true" default:":9090"`
-	Resolve       []string      `split_words:"true"`
-	DrainTimeout  time.Duration `split_words:"true" default:"20s"`
-	ScrubRate     string        `split_words:"true" default:"20Mi"`
-	SystemBroker  string        `split_words:"true" default:"penstock-system/system"`
-	LogFormat     string        `split_words:"true" default:"text"`
-	LogLevel      string        `split_words:"true" default:"info"`
+	Files            []string      `split_words:"true"`
+	Data             string        `split_words:"true" default:"./.penstock"`
+	Memory           bool          `split_words:"true"`
+	Listen           string        `split_words:"true" default:":8080"`
+	APIListen        string        `split_words:"true" default:"127.0.0.1:8088"`
+	APIHosts         []string      `split_words:"true"`
+	MetricsListen    string        `split_words:"true" default:":9090"`
+	Resolve          []string      `split_words:"true"`
+	DrainTimeout     time.Duration `split_words:"true" default:"20s"`
+	ScrubRate        string        `split_words:"true" default:"20Mi"`
+	SystemBroker     string        `split_words:"true" default:"penstock-system/system"`
+	JournalRetention time.Duration `split_words:"true" default:"24h"`
+	JournalBytes     string        `split_words:"true" default:"256Mi"`
+	LogFormat        string        `split_words:"true" default:"text"`
+	LogLevel         string        `split_words:"true" default:"info"`
 }
 
 // fromEnvironment is what the environment says, or the defaults.
@@ -48,6 +50,8 @@ func (o *Options) bind(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.Resolve, "resolve", o.Resolve, "URL for a subscriber.ref, as kind/name=URL; may be repeated (PENSTOCK_RESOLVE, separated by commas)")
 	flags.DurationVar(&o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long a stop waits for what is in flight (PENSTOCK_DRAIN_TIMEOUT)")
 	flags.StringVar(&o.ScrubRate, "scrub-rate", o.ScrubRate, "bytes a second at which stored events are read once a day to find damage; 0 switches that off (PENSTOCK_SCRUB_RATE)")
+	flags.DurationVar(&o.JournalRetention, "journal-retention", o.JournalRetention, "how long the journal keeps what happened to events (PENSTOCK_JOURNAL_RETENTION)")
+	flags.StringVar(&o.JournalBytes, "journal-bytes", o.JournalBytes, "most bytes of the journal on disk; the oldest entries go first (PENSTOCK_JOURNAL_BYTES)")
 	flags.StringVar(&o.SystemBroker, "system-broker", o.SystemBroker, "Broker, as NAMESPACE/NAME, that gets an event when a Trigger begins to fail, recovers, or its events begin to die; empty for none (PENSTOCK_SYSTEM_BROKER)")
 	flags.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json (PENSTOCK_LOG_FORMAT)")
 	flags.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error (PENSTOCK_LOG_LEVEL)")

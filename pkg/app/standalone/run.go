@@ -48,7 +48,8 @@ func Run(ctx context.Context, o Options, out, errOut io.Writer) (err error) {
 
 	maxSenders, maxIdle := process.Descriptors()
 	e, err := engine.Open(engine.Options{
-		Data: o.Data, Memory: o.Memory, ScrubRate: o.ScrubRate, DrainTimeout: o.DrainTimeout, SystemBroker: o.SystemBroker, Logger: logger,
+		Data: o.Data, Memory: o.Memory, ScrubRate: o.ScrubRate, DrainTimeout: o.DrainTimeout, SystemBroker: o.SystemBroker,
+		JournalRetention: o.JournalRetention, JournalBytes: o.JournalBytes, Logger: logger,
 		Guard:   deliver.Guard{AllowLoopback: true}, // a laptop's subscribers are on loopback and private addresses
 		MaxIdle: maxIdle, Files: o.Files, Resolve: o.Resolve,
 	})

@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/penstock-events/penstock/pkg/api"
+	"github.com/penstock-events/penstock/pkg/channel"
+	"github.com/penstock-events/penstock/pkg/config"
+	"github.com/penstock-events/penstock/pkg/dispatch"
+	"github.com/penstock-events/penstock/pkg/journal"
+	"github.com/penstock-events/penstock/pkg/telemetry"
+)
+
+func journalOptions(o Options) (journal.Options, error) {
+	j := journal.Options{Retention: o.JournalRetention, Logger: o.Logger}
+	if o.JournalRetention < 0 {
+		return j, fmt.Errorf("--journal-retention %v: must not be negative", o.JournalRetention)
+	}
+	if o.JournalBytes == "" || o.Memory {
+		return j, nil
+	}
+	n, err := config.ParseBytes(o.JournalBytes)
+	if err != nil {
+		return j, fmt.Errorf("--journal-bytes %q: %w", o.JournalBytes, err)
+	}
+	j.MaxBytes = n
+	return j, nil
+}
+
+// openJournal opens the journal beside the log, or in memory where there is
+// none.
+func (e *Engine) openJournal(o journal.Options) (err error) {
+	dir := ""
+	if e.disk != nil {
+		dir = filepath.Join(e.o.Data, "journal")
+	}
+	if e.journal, err = journal.Open(dir, o); err != nil {
+		return fmt.Errorf("open the journal: %w", err)
+	}
+	e.Metrics.WatchJournal(func() telemetry.JournalState {
+		s := e.journal.Stats()
+		return telemetry.JournalState{Bytes: s.Bytes, Dropped: s.Dropped}
+	})
+	return nil
+}
+
+// fate is a Dispatcher as the API asks it.
+type fate struct{ *dispatch.Dispatcher }
+
+func (f fate) Pending(broker channel.UID, id channel.ID) ([]api.Pending, bool) {
+	all, matched := f.Dispatcher.Pending(broker, id)
+	pending := make([]api.Pending, len(all))
+	for i, p := range all {
+		pending[i] = api.Pending{Trigger: p.Trigger, Name: p.Name, Next: p.NotBefore}
+	}
+	return pending, matched
+}
