@@ -96,6 +96,7 @@ func TestEveryMetricIsInTheReferenceWithItsLabels(t *testing.T) {
 	metrics := telemetry.New(registry)
 	metrics.Watch(idle{})
 	metrics.WatchHop(func() telemetry.HopState { return telemetry.HopState{} })
+	metrics.WatchJournal(func() telemetry.JournalState { return telemetry.JournalState{} })
 	described := make(chan *prometheus.Desc, 1000)
 	registry.Describe(described)
 	close(described)
