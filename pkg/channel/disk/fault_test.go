@@ -268,6 +268,9 @@ func TestFullVolumeGoesOnByItself(t *testing.T) {
 		if err := b.AppendDead(t.Context(), []channel.DeadLetter{letterOf(last, "t", e, 1)}); err != nil {
 			t.Errorf("dead letter: %v", err)
 		}
+		if n, err := b.DiscardDead(t.Context(), []uint64{1}); n != 1 || err != nil {
+			t.Errorf("discard a dead letter: %d, error %v", n, err)
+		}
 		if err := b.SaveProgress(t.Context(), []channel.ShardProgress{{Shard: 0, Scanned: last.Position + 1}}); err != nil {
 			t.Errorf("progress: %v", err)
 		}

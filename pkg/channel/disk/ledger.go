@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -106,15 +107,17 @@ func (b *broker) DeadGroups(ctx context.Context, trigger channel.UID) ([]channel
 		return nil, err
 	}
 	defer g.close()
-	b.log.mu.Lock()
-	live := b.dead.live().set
+	live := b.log.look(b.dead).set
 	unread := make(map[channel.UID]uint64)
-	for uid, set := range b.letters {
-		if !g.unread.IsEmpty() && (trigger == "" || uid == trigger) {
-			unread[uid] = set.AndCardinality(g.unread)
+	if !g.unread.IsEmpty() {
+		b.log.mu.Lock()
+		for uid, set := range b.letters {
+			if trigger == "" || uid == trigger {
+				unread[uid] = set.AndCardinality(g.unread)
+			}
 		}
+		b.log.mu.Unlock()
 	}
-	b.log.mu.Unlock()
 	var tally channel.DeadTally
 	for uid, p := range g.pages {
 		if trigger == "" || uid == trigger {
@@ -163,8 +166,9 @@ func (b *broker) catchUp(ctx context.Context, g *ledger) error {
 		l.mu.Unlock()
 		return nil
 	}
-	live := b.dead.live().set
 	l.mu.Unlock()
+	live := l.look(b.dead).set
+	live.RemoveRange(uint64(next), math.MaxUint64) // of what died meanwhile it may have a part
 	if g.unread.And(live); again {
 		missed := g.unread
 		g.unread, g.retry = roaring64.New(), time.Now().Add(examineEvery)

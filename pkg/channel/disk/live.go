@@ -144,22 +144,27 @@ func (l *Log) survey() map[*stream]live {
 	streams := slices.Collect(maps.Values(l.streams))
 	l.mu.Unlock()
 	view := make(map[*stream]live, len(streams))
-	var small []uint64
 	for _, s := range streams {
-		l.mu.Lock()
-		v, keys := s.begin(), s.keys()
-		l.mu.Unlock()
-		for part := range slices.Chunk(keys, lanesAtOnce) {
-			l.mu.Lock()
-			small = v.see(s, part, small[:0])
-			l.mu.Unlock()
-			slices.Sort(small)
-			v.set.AddMany(slices.Compact(small))
-		}
-		v.end(s)
-		view[s] = v
+		view[s] = l.look(s)
 	}
 	return view
+}
+
+// look looks at one stream, a part of it at a time.
+func (l *Log) look(s *stream) live {
+	l.mu.Lock()
+	v, keys := s.begin(), s.keys()
+	l.mu.Unlock()
+	var small []uint64
+	for part := range slices.Chunk(keys, lanesAtOnce) {
+		l.mu.Lock()
+		small = v.see(s, part, small[:0])
+		l.mu.Unlock()
+		slices.Sort(small)
+		v.set.AddMany(slices.Compact(small))
+	}
+	v.end(s)
+	return v
 }
 
 // refresh looks again where events that had been settled became pending since
