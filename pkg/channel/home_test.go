@@ -62,7 +62,7 @@ func TestEventsWithoutKeyTakeTurns(t *testing.T) {
 	shards := []ShardID{2, 5, 7}
 	e := placed(t, "")
 	for turn, want := range []ShardID{2, 5, 7, 2, 5} {
-		if got := Place(e, shards, uint64(turn)); got != want {
+		if got := Place(e, shards, 0, uint64(turn)); got != want {
 			t.Errorf("turn %d goes to shard %d, want %d", turn, got, want)
 		}
 	}
@@ -72,7 +72,7 @@ func TestEventsWithAKeyGoHomeWhoseverTurnItIs(t *testing.T) {
 	shards := []ShardID{0, 1, 2, 3}
 	e := placed(t, "order-17")
 	for turn := range uint64(8) {
-		if got, want := Place(e, shards, turn), Home("order-17", shards); got != want {
+		if got, want := Place(e, shards, 0, turn), Home("order-17", shards); got != want {
 			t.Errorf("turn %d: shard %d, want home %d", turn, got, want)
 		}
 	}
@@ -81,7 +81,7 @@ func TestEventsWithAKeyGoHomeWhoseverTurnItIs(t *testing.T) {
 func TestPlaceDoesNotAllocate(t *testing.T) {
 	shards := []ShardID{0, 1, 2, 3}
 	e := placed(t, "order-17")
-	if n := testing.AllocsPerRun(100, func() { Place(e, shards, 3) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { Place(e, shards, KeySubject|KeyIdentity, 3) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
