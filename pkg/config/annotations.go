@@ -32,6 +32,7 @@ type settings struct {
 	backoffMax   time.Duration
 	concurrency  int
 	rate         float64
+	dedupWindow  time.Duration
 }
 
 // supported lists the settings there are, by key. On a Broker, backoff-max and
@@ -60,6 +61,10 @@ func supported() []setting {
 			s.concurrency = n
 			return nil
 		}},
+		{key: "dedup-window", broker: true, read: func(s *settings, value string) (err error) {
+			s.dedupWindow, err = parseDedupWindow(value)
+			return err
+		}},
 		{key: "max-bytes", broker: true, read: func(s *settings, value string) (err error) {
 			if s.maxBytes, err = ParseBytes(value); err == nil && s.maxBytes == 0 {
 				err = fmt.Errorf("must be more than nothing: leave it out for the default")
@@ -84,7 +89,7 @@ func supported() []setting {
 // this version does not have yet.
 func planned(kind, key string) bool {
 	switch key {
-	case "order", "paused", "start", "retry-schedule", "dedup-window":
+	case "order", "paused", "start", "retry-schedule":
 		return true
 	case "rate":
 		return kind == KindTrigger

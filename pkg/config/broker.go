@@ -28,7 +28,7 @@ func (c *compiler) addBroker(o *Object) {
 	if s.retention != nil {
 		b.Retention, b.RetentionBytes = s.retention.age, s.retention.bytes
 	}
-	b.MaxBytes, b.Concurrency, b.Rate = s.maxBytes, s.concurrency, s.rate
+	b.MaxBytes, b.Concurrency, b.Rate, b.DedupWindow = s.maxBytes, s.concurrency, s.rate, s.dedupWindow
 	c.brokerChannel(o, b, s)
 	c.brokerConfig(o)
 

@@ -65,6 +65,9 @@ type Broker struct {
 	Concurrency    int           // what its Triggers fall back to; 0: the dispatcher's default
 	Rate           float64       // events a second that ingress accepts; 0: no limit
 
+	OrderBySubject bool          // a Trigger wants order by key: events without partitionkey have their subject's home
+	DedupWindow    time.Duration // for how long an event that comes again is known; 0: not at all
+
 	Held      bool      // removed from its source: not served, storage kept until HeldUntil
 	HeldUntil time.Time // wall clock; zero unless Held
 
@@ -86,6 +89,7 @@ func (b *Broker) Info() channel.BrokerInfo {
 		Retention:      b.Retention,
 		RetentionBytes: b.RetentionBytes,
 		MaxBytes:       b.MaxBytes,
+		Keying:         b.Keying(),
 	}
 }
 
