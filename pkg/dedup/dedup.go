@@ -24,7 +24,7 @@
 // let go: settled, and not retained.
 //
 // It never refuses an event for its own sake. Where its files cannot be
-// written it keeps up to maxFrozen+1 generations in memory; beyond that, and beyond
+// written it keeps MaxUnwritten events in memory; beyond that, and beyond
 // MaxBytes, the oldest entries go first. The window is then shorter than what
 // was asked for, which Stats shows and a log line says once.
 //
@@ -75,6 +75,7 @@ const (
 	DefaultMaxBytes          = 256 << 20 // 8 million events
 	DefaultMaxBytesMemory    = 64 << 20  // 2 million
 	DefaultGenerationEntries = 128 << 10
+	DefaultMaxUnwritten      = 4 * DefaultGenerationEntries
 )
 
 const (
@@ -94,6 +95,11 @@ type Options struct {
 	// GenerationEntries is how many events are known in a map before they become
 	// a table; 0 is the default.
 	GenerationEntries int
+
+	// MaxUnwritten is how many events in full generations wait to become tables;
+	// beyond it, for the disk is slow or takes nothing, the oldest are forgotten.
+	// 0 is the default.
+	MaxUnwritten int
 
 	Now func() time.Time // wall clock; nil is time.Now
 }
@@ -128,6 +134,9 @@ func New(inner channel.Appender, o Options) *Appender {
 	}
 	if o.GenerationEntries == 0 {
 		o.GenerationEntries = DefaultGenerationEntries
+	}
+	if o.MaxUnwritten == 0 {
+		o.MaxUnwritten = DefaultMaxUnwritten
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -283,7 +292,7 @@ func (a *Appender) Append(ctx context.Context, uid channel.UID, events []event.E
 	}
 	for i := range events {
 		if events[i].IsZero() {
-			return a.inner.Append(ctx, uid, events) // which says so
+			return nil, &channel.Refused{Err: fmt.Errorf("event %d of %d is empty", i+1, len(events))}
 		}
 	}
 	c, _ := a.calls.Get().(*call)

@@ -184,8 +184,8 @@ func (a *Appender) open(ctx context.Context, b Broker) (*set, error) {
 		s.active = newGeneration(s.next)
 		s.next++
 	}
-	for shard, position := range s.covered {
-		if _, next := b.Log.Range(shard); position > next {
+	for shard, position := range s.top() {
+		if _, next := b.Log.Range(shard); position >= next {
 			// Another log than these files know of. What they know may be in none.
 			a.log.Warn("what is known of events belongs to another log and is forgotten", "broker", b.Name)
 			s.end()
@@ -201,6 +201,20 @@ func (a *Appender) open(ctx context.Context, b Broker) (*set, error) {
 	}
 	s.flush()
 	return s, nil
+}
+
+// top is the highest position that is known in each shard.
+func (s *set) top() covered {
+	top := covered{}
+	for _, t := range s.tables {
+		top.merge(t.top)
+	}
+	for _, g := range append(slices.Clone(s.frozen), s.active) {
+		for _, k := range g.entries {
+			top[k.shard] = max(top[k.shard], k.position)
+		}
+	}
+	return top
 }
 
 // load reads the files. What cannot be read is removed: it says nothing that

@@ -11,10 +11,6 @@ import (
 )
 
 const (
-	// maxFrozen is how many generations wait to become tables. Where there are
-	// more, for the disk is slow or takes nothing, the oldest is forgotten.
-	maxFrozen = 4
-
 	// A window is kept in eight parts or so, of which the oldest goes as a whole.
 	slicesOf = 8
 	minSlice = 30 * time.Second
@@ -228,7 +224,12 @@ func (s *set) add(e entry) {
 
 // freeze begins another generation. It is called with s.mu held.
 func (s *set) freeze() {
-	if len(s.frozen) == maxFrozen {
+	waiting := len(s.active.entries)
+	for _, g := range s.frozen {
+		waiting += len(g.entries)
+	}
+	for len(s.frozen) > 0 && waiting > s.a.o.MaxUnwritten {
+		waiting -= len(s.frozen[0].entries)
 		s.shorten(s.frozen[0].newest)
 		s.lost = append(s.lost, s.frozen[0])
 		s.frozen = s.frozen[1:]

@@ -45,6 +45,7 @@ type footer struct {
 	level          int // how often it was merged
 	oldest, newest uint32
 	covered        covered
+	top            covered // the highest position of an entry in each shard
 }
 
 // covered is up to where the log of each shard has been taken in.
@@ -92,7 +93,7 @@ func (f *footer) encode(b []byte) []byte {
 	for _, n := range []int{f.pages, f.filter, f.level, int(f.oldest), int(f.newest)} {
 		b = binary.LittleEndian.AppendUint32(b, uint32(n))
 	}
-	return f.covered.encode(b)
+	return f.top.encode(f.covered.encode(b))
 }
 
 func decodeFooter(b []byte) (f footer, err error) {
@@ -103,7 +104,10 @@ func decodeFooter(b []byte) (f footer, err error) {
 	f.key, f.count = binary.LittleEndian.Uint64(b), int(binary.LittleEndian.Uint64(b[8:]))
 	word := func(i int) uint32 { return binary.LittleEndian.Uint32(b[16+4*i:]) }
 	f.pages, f.filter, f.level, f.oldest, f.newest = int(word(0)), int(word(1)), int(word(2)), word(3), word(4)
-	f.covered, _, err = decodeCovered(b[36:])
+	f.covered, b, err = decodeCovered(b[36:])
+	if err == nil {
+		f.top, _, err = decodeCovered(b)
+	}
 	if err == nil && (f.pages != (f.count+pageEntries-1)/pageEntries || f.filter%bloomBlock != 0) {
 		err = errForm
 	}
@@ -154,7 +158,7 @@ func openTable(r io.ReaderAt, size int64) (*table, error) {
 		return nil, err
 	}
 	length := int64(binary.LittleEndian.Uint32(end[:]))
-	if length > min(size-trailer, 64+12*maxCovered) {
+	if length > min(size-trailer, 64+24*maxCovered) {
 		return nil, errForm
 	}
 	raw := make([]byte, length)
@@ -270,7 +274,7 @@ func search(page []byte, h *hash) (known, bool) {
 func writeTable(to io.Writer, f footer, most int, entries func(yield func(*entry) error) error) error {
 	w := bufio.NewWriterSize(to, 64<<10)
 	bits := newBloom(most)
-	f.count, f.pages, f.filter, f.oldest, f.newest = 0, 0, len(bits), math.MaxUint32, 0
+	f.count, f.pages, f.filter, f.oldest, f.newest, f.top = 0, 0, len(bits), math.MaxUint32, 0, covered{}
 	page := make([]byte, 0, pageSize)
 	flush := func() error {
 		n := len(page) / entrySize
@@ -285,6 +289,7 @@ func writeTable(to io.Writer, f footer, most int, entries func(yield func(*entry
 	err := entries(func(e *entry) error {
 		bits.add(&e.hash)
 		f.oldest, f.newest = min(f.oldest, e.second), max(f.newest, e.second)
+		f.top[e.shard] = max(f.top[e.shard], e.position)
 		f.count++
 		if page = appendEntry(page, e); len(page) == pageEntries*entrySize {
 			return flush()
