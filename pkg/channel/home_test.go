@@ -100,3 +100,39 @@ func placed(t *testing.T, key string) event.Event {
 	}
 	return e
 }
+
+func TestKeysInEveryVersion(t *testing.T) {
+	// As above: what homes events is on people's disks.
+	four := []ShardID{0, 1, 2, 3}
+	for _, c := range []struct {
+		key, subject, source, id string
+		keying                   Keying
+		want                     ShardID
+	}{
+		{"order-17", "a", "/s", "1", KeySubject | KeyIdentity, 0},
+		{"", "a", "/s", "1", KeySubject | KeyIdentity, 1}, // as a partitionkey of that name
+		{"", "b", "/s", "1", KeySubject, 2},
+		{"", "", "/s", "1", KeySubject | KeyIdentity, 1},
+		{"", "a", "/s", "2", KeyIdentity, 0},
+	} {
+		var b event.Builder
+		b.Set(event.AttrID, c.id).Set(event.AttrSource, c.source).Set(event.AttrSpecVersion, "1.0").Set(event.AttrType, "t")
+		for name, value := range map[string]string{event.ExtPartition: c.key, event.AttrSubject: c.subject} {
+			if value != "" {
+				b.Set(name, value)
+			}
+		}
+		e, err := b.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for turn := range uint64(4) {
+			if got := Place(e, four, c.keying, turn); got != c.want {
+				t.Errorf("%+v, turn %d: shard %d", c, turn, got)
+			}
+		}
+		if _, ok := KeyHash(e, 0); ok != (c.key != "") {
+			t.Errorf("%+v: without a keying it has a key", c)
+		}
+	}
+}
