@@ -110,9 +110,13 @@ func newEvent(t *testing.T, attributes ...string) event.Event {
 
 func (r *running) append(broker string, events ...event.Event) []channel.ID {
 	r.t.Helper()
-	ids, err := r.log.Append(r.t.Context(), channel.UID("uid-"+broker), events)
+	answer, err := r.log.Append(r.t.Context(), channel.UID("uid-"+broker), events)
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	var ids []channel.ID
+	for _, s := range answer {
+		ids = append(ids, s.ID)
 	}
 	return ids
 }

@@ -54,6 +54,16 @@ func ParseID(s string) (ID, error) {
 	return ID{Shard: ShardID(n), Position: Position(p)}, nil
 }
 
+// Stored is what an append says of one event: the ID that it has.
+type Stored struct {
+	ID
+
+	// Duplicate: the event was stored before, by this append or an earlier one,
+	// and is known by its source and id. ID is what it got then; nothing new was
+	// stored. Only what stands before a log (package dedup) says so.
+	Duplicate bool
+}
+
 // Record is one stored event.
 type Record struct {
 	Position Position
@@ -64,10 +74,10 @@ type Record struct {
 // Appender takes events in. All implementations are Appenders; the one
 // between ingress and dispatcher is nothing else.
 type Appender interface {
-	// Append stores the events of one request, all or none, and returns their
-	// IDs in the same order. It may be called by any number of goroutines,
-	// which share the cost of making the events durable, and it blocks until
-	// the outcome is known.
+	// Append stores the events of one request, all or none, and returns what
+	// they are stored as in the same order, in a slice that is the caller's. It
+	// may be called by any number of goroutines, which share the cost of making
+	// the events durable, and it blocks until the outcome is known.
 	//
 	// Each event goes to the shard that Place names. Those that go to the same
 	// shard stand there in the order of the call. A call without events stores
@@ -78,7 +88,7 @@ type Appender interface {
 	// outcome is unknown and wraps ErrUnknown. A ctx that ends before the
 	// events are handed over is a refusal that wraps ErrUnavailable; once they
 	// are, it no longer makes Append return: the answer does.
-	Append(ctx context.Context, broker UID, events []event.Event) ([]ID, error)
+	Append(ctx context.Context, broker UID, events []event.Event) ([]Stored, error)
 }
 
 // Log is a channel that this process owns: it can be read, and keeps what
@@ -126,6 +136,11 @@ type BrokerInfo struct {
 	// not yet scanned stays, however old.
 	Retention      time.Duration
 	RetentionBytes int64
+
+	// Keying homes events that carry no partitionkey. A change of it concerns
+	// events from then on. It is for the running process: a log need not find it
+	// again after a restart, who opens the broker says it.
+	Keying Keying
 
 	// MaxBytes bounds all that the broker keeps, dead letters included. 0 leaves
 	// it to the implementation's own bound.

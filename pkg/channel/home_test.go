@@ -62,7 +62,7 @@ func TestEventsWithoutKeyTakeTurns(t *testing.T) {
 	shards := []ShardID{2, 5, 7}
 	e := placed(t, "")
 	for turn, want := range []ShardID{2, 5, 7, 2, 5} {
-		if got := Place(e, shards, uint64(turn)); got != want {
+		if got := Place(e, shards, 0, uint64(turn)); got != want {
 			t.Errorf("turn %d goes to shard %d, want %d", turn, got, want)
 		}
 	}
@@ -72,7 +72,7 @@ func TestEventsWithAKeyGoHomeWhoseverTurnItIs(t *testing.T) {
 	shards := []ShardID{0, 1, 2, 3}
 	e := placed(t, "order-17")
 	for turn := range uint64(8) {
-		if got, want := Place(e, shards, turn), Home("order-17", shards); got != want {
+		if got, want := Place(e, shards, 0, turn), Home("order-17", shards); got != want {
 			t.Errorf("turn %d: shard %d, want home %d", turn, got, want)
 		}
 	}
@@ -81,7 +81,7 @@ func TestEventsWithAKeyGoHomeWhoseverTurnItIs(t *testing.T) {
 func TestPlaceDoesNotAllocate(t *testing.T) {
 	shards := []ShardID{0, 1, 2, 3}
 	e := placed(t, "order-17")
-	if n := testing.AllocsPerRun(100, func() { Place(e, shards, 3) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { Place(e, shards, KeySubject|KeyIdentity, 3) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -99,4 +99,40 @@ func placed(t *testing.T, key string) event.Event {
 		t.Fatal(err)
 	}
 	return e
+}
+
+func TestKeysInEveryVersion(t *testing.T) {
+	// As above: what homes events is on people's disks.
+	four := []ShardID{0, 1, 2, 3}
+	for _, c := range []struct {
+		key, subject, source, id string
+		keying                   Keying
+		want                     ShardID
+	}{
+		{"order-17", "a", "/s", "1", KeySubject | KeyIdentity, 0},
+		{"", "a", "/s", "1", KeySubject | KeyIdentity, 1}, // as a partitionkey of that name
+		{"", "b", "/s", "1", KeySubject, 2},
+		{"", "", "/s", "1", KeySubject | KeyIdentity, 1},
+		{"", "a", "/s", "2", KeyIdentity, 0},
+	} {
+		var b event.Builder
+		b.Set(event.AttrID, c.id).Set(event.AttrSource, c.source).Set(event.AttrSpecVersion, "1.0").Set(event.AttrType, "t")
+		for name, value := range map[string]string{event.ExtPartition: c.key, event.AttrSubject: c.subject} {
+			if value != "" {
+				b.Set(name, value)
+			}
+		}
+		e, err := b.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for turn := range uint64(4) {
+			if got := Place(e, four, c.keying, turn); got != c.want {
+				t.Errorf("%+v, turn %d: shard %d", c, turn, got)
+			}
+		}
+		if _, ok := KeyHash(e, 0); ok != (c.key != "") {
+			t.Errorf("%+v: without a keying it has a key", c)
+		}
+	}
 }

@@ -38,6 +38,7 @@ type settings struct {
 	order        string
 	schedule     *deliver.Schedule
 	adaptive     *bool
+	dedupWindow  time.Duration
 }
 
 // Orders of delivery (annotation penstock.dev/order).
@@ -76,6 +77,10 @@ func supported() []setting {
 			}
 			s.concurrency = n
 			return nil
+		}},
+		{key: "dedup-window", broker: true, read: func(s *settings, value string) (err error) {
+			s.dedupWindow, err = parseDedupWindow(value)
+			return err
 		}},
 		{key: "max-bytes", broker: true, read: func(s *settings, value string) (err error) {
 			if s.maxBytes, err = ParseBytes(value); err == nil && s.maxBytes == 0 {
@@ -119,7 +124,7 @@ func supported() []setting {
 // this version does not have yet.
 func planned(kind, key string) bool {
 	switch key {
-	case "start", "dedup-window":
+	case "start":
 		return true
 	}
 	return false

@@ -28,7 +28,7 @@ func (c *compiler) addBroker(o *Object) {
 	if s.retention != nil {
 		b.Retention, b.RetentionBytes = s.retention.age, s.retention.bytes
 	}
-	b.MaxBytes, b.Concurrency, b.Rate = s.maxBytes, s.concurrency, s.rate
+	b.MaxBytes, b.Concurrency, b.Rate, b.DedupWindow = s.maxBytes, s.concurrency, s.rate, s.dedupWindow
 	c.brokerChannel(o, b, s)
 	c.brokerConfig(o)
 
@@ -42,6 +42,7 @@ func (c *compiler) addBroker(o *Object) {
 		b.Delivery.Policy.Schedule = *s.schedule
 	}
 	b.Paused, b.Ordered = s.paused != nil && *s.paused, s.order == OrderKey
+	b.OrderBySubject = b.Ordered
 	b.Steady = s.adaptive != nil && !*s.adaptive
 
 	// A dead letter sink that is not known leaves the Broker ready: ingress does

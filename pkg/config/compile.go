@@ -79,6 +79,7 @@ func Compile(objects []*Object, o Options) *Snapshot {
 	for _, b := range brokers {
 		c.addBroker(b)
 	}
+	c.order(triggers)
 	for _, t := range triggers {
 		c.addTrigger(t)
 	}

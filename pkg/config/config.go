@@ -68,6 +68,9 @@ type Broker struct {
 	Ordered        bool          // what its Triggers fall back to
 	Steady         bool          // what its Triggers fall back to
 
+	OrderBySubject bool          // a Trigger wants order by key: events without partitionkey have their subject's home
+	DedupWindow    time.Duration // for how long an event that comes again is known; 0: not at all
+
 	Held      bool      // removed from its source: not served, storage kept until HeldUntil
 	HeldUntil time.Time // wall clock; zero unless Held
 
@@ -89,6 +92,7 @@ func (b *Broker) Info() channel.BrokerInfo {
 		Retention:      b.Retention,
 		RetentionBytes: b.RetentionBytes,
 		MaxBytes:       b.MaxBytes,
+		Keying:         b.Keying(),
 	}
 }
 

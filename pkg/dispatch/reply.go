@@ -39,9 +39,13 @@ func (b *broker) reply(ctx context.Context, l *lane, original event.Event, repli
 		}
 		stored[i] = e
 	}
-	ids, err := b.appender.Append(ctx, b.uid, stored)
+	receipts, err := b.appender.Append(ctx, b.uid, stored)
 	if err != nil {
 		return nil, fmt.Errorf("store the reply: %w", err)
+	}
+	ids := make([]channel.ID, len(receipts))
+	for i, r := range receipts {
+		ids[i] = r.ID
 	}
 	for range stored {
 		l.metrics.Reply()

@@ -126,7 +126,7 @@ type fullFor struct {
 	refusals atomic.Int32
 }
 
-func (f *fullFor) Append(ctx context.Context, broker channel.UID, events []event.Event) ([]channel.ID, error) {
+func (f *fullFor) Append(ctx context.Context, broker channel.UID, events []event.Event) ([]channel.Stored, error) {
 	if f.refusals.Add(-1) >= 0 {
 		return nil, &channel.Refused{Err: channel.ErrFull, RetryAfter: time.Second}
 	}

@@ -41,6 +41,7 @@ var (
 	plainText = []string{"text/plain; charset=utf-8"}
 	noSniff   = []string{"nosniff"}
 	oneSecond = []string{"1"}
+	trueValue = []string{"true"}
 )
 
 // refuse writes the answer and counts it. It is what a flood of events costs,

@@ -140,7 +140,7 @@ func TestChannelsAnswerBecomesTheStatus(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d := open(t, ingress.Options{Routes: only(appenderFunc(func(context.Context, channel.UID, []event.Event) ([]channel.ID, error) {
+			d := open(t, ingress.Options{Routes: only(appenderFunc(func(context.Context, channel.UID, []event.Event) ([]channel.Stored, error) {
 				return nil, tt.err
 			}))}, ingress.ServerOptions{})
 			got := send(t, "POST", d.url, strings.NewReader("hello"), binary()...)
@@ -171,7 +171,7 @@ func TestBrokerThatIsNotReadyIsRetriedLater(t *testing.T) {
 
 func TestEventsGoToTheBrokerThatThePathNames(t *testing.T) {
 	var uids []channel.UID
-	remember := appenderFunc(func(_ context.Context, broker channel.UID, _ []event.Event) ([]channel.ID, error) {
+	remember := appenderFunc(func(_ context.Context, broker channel.UID, _ []event.Event) ([]channel.Stored, error) {
 		uids = append(uids, broker)
 		return nil, nil
 	})

@@ -14,7 +14,7 @@ import (
 )
 
 // nowhere takes every event and keeps none.
-var nowhere = appenderFunc(func(context.Context, channel.UID, []event.Event) ([]channel.ID, error) { return nil, nil })
+var nowhere = appenderFunc(func(context.Context, channel.UID, []event.Event) ([]channel.Stored, error) { return nil, nil })
 
 // discard is an answer that nobody reads.
 type discard struct{ header http.Header }

@@ -23,10 +23,12 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/event"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
@@ -59,6 +61,10 @@ type Options struct {
 	// end of the answer, storing included. It ends the connection.
 	AnswerTimeout time.Duration
 
+	// EventLink is where the API is reached, http://host:port without a path, for
+	// the links of a 202; "" leaves the path alone.
+	EventLink string
+
 	// AllowOrigin decides which senders get permission in the WebHook
 	// handshake; nil allows every well-formed origin that asks.
 	AllowOrigin func(origin string) bool
@@ -74,6 +80,7 @@ type Handler struct {
 	decoder     event.Decoder
 	bodies      *bodies
 	allowOrigin func(string) bool
+	eventLink   string
 }
 
 // New returns a Handler. It starts nothing.
@@ -84,6 +91,7 @@ func New(o Options) *Handler {
 		log:         o.Logger,
 		logSome:     rate.Sometimes{Interval: time.Second},
 		allowOrigin: o.AllowOrigin,
+		eventLink:   strings.TrimSuffix(o.EventLink, "/"),
 	}
 	if h.metrics == nil {
 		h.metrics = telemetry.New(nil)
@@ -138,7 +146,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, counts, refusal)
 		return
 	}
-	events, refusal := h.take(w, r, target, counts)
+	events, stored, refusal := h.take(w, r, target, counts)
 	if refusal.code != 0 {
 		if !refusal.mayBeStored() {
 			target.Limit.giveBack(1)
@@ -149,32 +157,35 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) {
 	if target.Durability != "" {
 		w.Header().Set("Durability", target.Durability)
 	}
+	duplicates := h.receipt(w.Header(), target.Name, stored)
 	w.WriteHeader(http.StatusAccepted)
 	counts.Received(http.StatusAccepted, events)
+	counts.Duplicates(duplicates)
 }
 
 // take receives a message that has entered, and stores its events. It returns
-// how many there were.
-func (h *Handler) take(w http.ResponseWriter, r *http.Request, target Target, counts *telemetry.Broker) (int, answer) {
+// how many there were, and as what they are stored.
+func (h *Handler) take(w http.ResponseWriter, r *http.Request, target Target, counts *telemetry.Broker) (int, []channel.Stored, answer) {
 	body, refusal := h.bodies.read(w, r)
 	defer h.bodies.free(&body)
 	if refusal.code != 0 {
-		return 0, refusal
+		return 0, nil, refusal
 	}
 	dropBadTrace(r.Header)
 	events, _, err := h.decoder.Decode(r.Header, body.bytes)
 	if err != nil {
-		return 0, malformed(err)
+		return 0, nil, malformed(err)
 	}
 	if len(events) == 0 {
 		// A batch of no events is a valid message (CloudEvents JSON format, 4):
 		// all of it is stored.
 		target.Limit.giveBack(1)
-		return 0, answer{}
+		return 0, nil, answer{}
 	}
+	var stored []channel.Stored
 	if refusal = target.Limit.more(len(events) - 1); refusal.code == 0 {
 		start := time.Now()
-		_, err = target.Appender.Append(r.Context(), target.UID, events)
+		stored, err = target.Appender.Append(r.Context(), target.UID, events)
 		refusal = h.appended(err, target)
 		counts.Appended(refusal.codeOr(http.StatusAccepted), time.Since(start))
 		if refusal.code != 0 && !refusal.mayBeStored() {
@@ -182,7 +193,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, target Target, co
 		}
 	}
 	refusal.events = len(events)
-	return len(events), refusal
+	return len(events), stored, refusal
 }
 
 // find looks the broker up, without a look at the body.

@@ -23,9 +23,9 @@ import (
 )
 
 // appenderFunc is a channel.
-type appenderFunc func(ctx context.Context, broker channel.UID, events []event.Event) ([]channel.ID, error)
+type appenderFunc func(ctx context.Context, broker channel.UID, events []event.Event) ([]channel.Stored, error)
 
-func (f appenderFunc) Append(ctx context.Context, broker channel.UID, events []event.Event) ([]channel.ID, error) {
+func (f appenderFunc) Append(ctx context.Context, broker channel.UID, events []event.Event) ([]channel.Stored, error) {
 	return f(ctx, broker, events)
 }
 
@@ -35,11 +35,11 @@ type stored struct {
 	events []event.Event
 }
 
-func (s *stored) Append(_ context.Context, _ channel.UID, events []event.Event) ([]channel.ID, error) {
+func (s *stored) Append(_ context.Context, _ channel.UID, events []event.Event) ([]channel.Stored, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.events = append(s.events, events...)
-	return make([]channel.ID, len(events)), nil
+	return make([]channel.Stored, len(events)), nil
 }
 
 func (s *stored) all() []event.Event {

@@ -175,7 +175,7 @@ func TestOfBatchesThatEnteredTogetherOneOverdraws(t *testing.T) {
 func TestWhatIsNotStoredTakesNothingFromTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var answer error
-		s := sender{ingress.New(ingress.Options{Routes: limited(appenderFunc(func(context.Context, channel.UID, []event.Event) ([]channel.ID, error) {
+		s := sender{ingress.New(ingress.Options{Routes: limited(appenderFunc(func(context.Context, channel.UID, []event.Event) ([]channel.Stored, error) {
 			return nil, answer
 		}), 10)})}
 		for range 100 {

@@ -116,7 +116,7 @@ func TestBodyOfExactlyTheBoundPassesAndOneByteMoreDoesNot(t *testing.T) {
 
 func TestBodiesInFlightShareOneBudget(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
-	slow := appenderFunc(func(context.Context, channel.UID, []event.Event) ([]channel.ID, error) {
+	slow := appenderFunc(func(context.Context, channel.UID, []event.Event) ([]channel.Stored, error) {
 		entered <- struct{}{}
 		<-release
 		return nil, nil
@@ -316,7 +316,7 @@ func TestReasonCannotForgeALine(t *testing.T) {
 
 func TestUnknownOutcomesAreLoggedWithoutAFlood(t *testing.T) {
 	hostile := errors.New("append: \n{\"level\":\"INFO\"}" + strings.Repeat("x", 1000))
-	d := open(t, ingress.Options{Routes: only(appenderFunc(func(context.Context, channel.UID, []event.Event) ([]channel.ID, error) {
+	d := open(t, ingress.Options{Routes: only(appenderFunc(func(context.Context, channel.UID, []event.Event) ([]channel.Stored, error) {
 		return nil, hostile
 	}))}, ingress.ServerOptions{})
 	for range 100 {

@@ -77,7 +77,7 @@ func TestAddressIsFreeOnceTheServerHasStopped(t *testing.T) {
 }
 
 func TestPanicOfAChannelEndsItsConnectionAndIsLogged(t *testing.T) {
-	d := open(t, ingress.Options{Routes: only(appenderFunc(func(context.Context, channel.UID, []event.Event) ([]channel.ID, error) {
+	d := open(t, ingress.Options{Routes: only(appenderFunc(func(context.Context, channel.UID, []event.Event) ([]channel.Stored, error) {
 		panic("position 7 was given out twice")
 	}))}, ingress.ServerOptions{})
 	if answer := raw(t, d.addr, "POST /default/default HTTP/1.1\r\nHost: x\r\n"+rawEvent+"Content-Length: 5\r\n\r\nhello"); answer != nil {

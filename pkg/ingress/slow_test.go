@@ -170,9 +170,9 @@ func TestIdleConnectionIsClosedAndABusyOneIsNot(t *testing.T) {
 // slowChannel stores only after a time, and does not care that the sender's
 // request is over.
 func slowChannel(d time.Duration) channel.Appender {
-	return appenderFunc(func(ctx context.Context, _ channel.UID, events []event.Event) ([]channel.ID, error) {
+	return appenderFunc(func(ctx context.Context, _ channel.UID, events []event.Event) ([]channel.Stored, error) {
 		time.Sleep(d)
-		return make([]channel.ID, len(events)), nil
+		return make([]channel.Stored, len(events)), nil
 	})
 }
 

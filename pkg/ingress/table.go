@@ -15,6 +15,7 @@ var errLoading = errors.New("the broker is loading its triggers")
 type Table struct {
 	snapshot *config.Snapshot
 	limits   Limits
+	keyings  map[channel.UID]channel.Keying // of Brokers that have one
 }
 
 // Next is the Table of another Snapshot. A Broker that had a rate keeps its
@@ -22,13 +23,20 @@ type Table struct {
 // parts of its rate; 0 is 1.
 func (t Table) Next(s *config.Snapshot, parts int) Table {
 	rates := make(map[channel.UID]float64)
+	keyings := make(map[channel.UID]channel.Keying)
 	for _, b := range s.Brokers() {
+		if k := b.Keying(); k != 0 {
+			keyings[b.UID] = k
+		}
 		if b.Rate > 0 {
 			rates[b.UID] = b.Rate / float64(max(1, parts))
 		}
 	}
-	return Table{s, t.limits.Next(rates)}
+	return Table{s, t.limits.Next(rates), keyings}
 }
+
+// Keying is how a Broker homes events that carry no partitionkey.
+func (t Table) Keying(broker channel.UID) channel.Keying { return t.keyings[broker] }
 
 // Snapshot is what the Table was made of; nil for the zero Table.
 func (t Table) Snapshot() *config.Snapshot { return t.snapshot }

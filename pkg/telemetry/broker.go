@@ -18,6 +18,7 @@ type Broker struct {
 
 	codes    byCode[prometheus.Counter]
 	appends  byCode[prometheus.Observer]
+	copies   atomic.Pointer[prometheus.Counter]
 	total    atomic.Uint64
 	accepted atomic.Uint64
 
@@ -51,6 +52,7 @@ func (m *Metrics) DropBroker(name string) {
 	label := prometheus.Labels{"broker": name}
 	m.received.DeletePartialMatch(label)
 	m.gaps.DeletePartialMatch(label)
+	m.duplicates.DeletePartialMatch(label)
 	m.knative.DeletePartialMatch(prometheus.Labels{"messaging_destination_name": b.destination()})
 }
 
@@ -63,6 +65,31 @@ func (b *Broker) Received(code, n int) {
 	if c := b.codes.get(code, b.bindCode); c != nil {
 		c.Add(float64(n))
 	}
+}
+
+// Duplicates counts n events that were accepted and had been stored before.
+func (b *Broker) Duplicates(n int) {
+	if n == 0 {
+		return
+	}
+	c := b.copies.Load()
+	if c == nil {
+		if c = b.bindDuplicates(); c == nil {
+			return
+		}
+	}
+	(*c).Add(float64(n))
+}
+
+func (b *Broker) bindDuplicates() *prometheus.Counter {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	c := b.m.duplicates.WithLabelValues(b.label)
+	b.copies.Store(&c)
+	return &c
 }
 
 // Appended records how long storing one request's events took, and the code

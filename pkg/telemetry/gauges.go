@@ -33,6 +33,14 @@ type ChannelState struct {
 	Bytes     int64 // all kinds of records
 	DeadBytes int64 // of these, dead letters
 	MaxBytes  int64 // the bound in force, 0 for none
+	Known     *KnownEvents
+}
+
+// KnownEvents is what is known of a broker with a dedup window.
+type KnownEvents struct {
+	Entries int
+	Bytes   int64
+	Window  time.Duration // in force
 }
 
 // Watch registers the gauges that src answers. It may be called once for each
@@ -49,6 +57,7 @@ type gauges struct {
 	backlog, oldest, inFlight, waiting, dead, window *prometheus.Desc
 	message                                          *prometheus.Desc
 	bytes, deadBytes, maxBytes                       *prometheus.Desc
+	known, knownBytes, knownWindow                   *prometheus.Desc
 }
 
 func newGauges(src Source) *gauges {
@@ -69,12 +78,16 @@ func newGauges(src Source) *gauges {
 		bytes:     desc("penstock_channel_bytes", "Bytes a broker keeps, all kinds of records.", broker),
 		deadBytes: desc("penstock_channel_dead_letter_bytes", "Bytes of dead letters a broker keeps.", broker),
 		maxBytes:  desc("penstock_channel_max_bytes", "Bytes a broker may keep, 0 for no bound of its own.", broker),
+
+		known:       desc("penstock_dedup_known_events", "Events that would be recognised if they were sent again, of brokers with a dedup window.", broker),
+		knownBytes:  desc("penstock_dedup_bytes", "Bytes of what is known of them, beside the newest, which are in memory.", broker),
+		knownWindow: desc("penstock_dedup_window_seconds", "How long an event is known for certain: less than the dedup window where a bound was reached.", broker),
 	}
 }
 
 // Describe is prometheus.Collector's.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.backlog, g.oldest, g.inFlight, g.waiting, g.dead, g.window, g.message, g.bytes, g.deadBytes, g.maxBytes} {
+	for _, d := range []*prometheus.Desc{g.backlog, g.oldest, g.inFlight, g.waiting, g.dead, g.window, g.message, g.bytes, g.deadBytes, g.maxBytes, g.known, g.knownBytes, g.knownWindow} {
 		ch <- d
 	}
 }
@@ -118,11 +131,19 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		sum.Bytes += s.Bytes
 		sum.DeadBytes += s.DeadBytes
 		sum.MaxBytes += s.MaxBytes
+		if s.Known != nil {
+			sum.Known = s.Known
+		}
 		channels[s.Broker] = sum
 	}
 	for name, s := range channels {
 		gauge(g.bytes, float64(s.Bytes), name)
 		gauge(g.deadBytes, float64(s.DeadBytes), name)
 		gauge(g.maxBytes, float64(s.MaxBytes), name)
+		if s.Known != nil {
+			gauge(g.known, float64(s.Known.Entries), name)
+			gauge(g.knownBytes, float64(s.Known.Bytes), name)
+			gauge(g.knownWindow, s.Known.Window.Seconds(), name)
+		}
 	}
 }

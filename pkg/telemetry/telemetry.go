@@ -43,6 +43,7 @@ type Metrics struct {
 	reg prometheus.Registerer
 
 	received    *prometheus.CounterVec
+	duplicates  *prometheus.CounterVec
 	deliveries  *prometheus.CounterVec
 	replies     *prometheus.CounterVec
 	sinkFailed  *prometheus.CounterVec
@@ -85,6 +86,9 @@ func New(reg prometheus.Registerer) *Metrics {
 		received: counter("penstock_events_received_total",
 			"Events received, by the status code they were answered with. A request refused before its body was understood counts as one.",
 			"broker", "code"),
+		duplicates: counter("penstock_events_duplicate_total",
+			"Events answered 202 that were not stored, for they had been within the broker's dedup window.",
+			"broker"),
 		deliveries: counter("penstock_deliveries_total",
 			"Deliveries by outcome: failed counts attempts; delivered, dead, cancelled and expired count events in their final state.",
 			"broker", "trigger", "outcome"),

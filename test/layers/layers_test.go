@@ -34,6 +34,7 @@ var layer = map[string]int{
 	"pkg/channel/disk":        2,
 	"pkg/channel/remote":      2,
 	"pkg/channel/owned":       2,
+	"pkg/dedup":               2,
 	"pkg/channel/channeltest": 2,
 	"pkg/loaded":              2,
 	"pkg/auth/tokenreview":    2,

@@ -162,7 +162,7 @@ type fragile struct {
 	at string
 }
 
-func (l fragile) Append(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.ID, error) {
+func (l fragile) Append(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.Stored, error) {
 	if events[0].ID() == l.at {
 		panic("what nobody thought of")
 	}

@@ -21,9 +21,9 @@ type forgetful struct {
 	n atomic.Int64
 }
 
-func (l *forgetful) Append(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.ID, error) {
+func (l *forgetful) Append(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.Stored, error) {
 	if l.n.Add(1)%20 == 0 {
-		return make([]channel.ID, len(events)), nil
+		return make([]channel.Stored, len(events)), nil
 	}
 	return l.Log.Append(ctx, uid, events)
 }

@@ -19,6 +19,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 
 	"github.com/penstock-events/penstock/pkg/app/cluster"
 	"github.com/penstock-events/penstock/pkg/app/dispatcher"
@@ -93,7 +94,8 @@ func (s *subscriber) has(id string) bool {
 }
 
 // start brings up so many dispatchers and an ingress that shows them a token.
-func start(t *testing.T, dispatchers int, token string) *plane {
+// Broker and Trigger may get annotations.
+func start(t *testing.T, dispatchers int, token string, annotate ...func(*eventingv1.Broker, *eventingv1.Trigger)) *plane {
 	t.Helper()
 	p := &plane{t: t, dir: t.TempDir(), port: freePort(t, "127.0.0.1"), sub: &subscriber{got: map[string]int{}}}
 	p.sub.Server = httptest.NewServer(p.sub)
@@ -108,7 +110,11 @@ func start(t *testing.T, dispatchers int, token string) *plane {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.clients, err = standin.Clients(addresses, api, []runtime.Object{standin.Broker("default", "default"), trigger}...); err != nil {
+	broker := standin.Broker("default", "default")
+	for _, f := range annotate {
+		f(broker, trigger)
+	}
+	if p.clients, err = standin.Clients(addresses, api, []runtime.Object{broker, trigger}...); err != nil {
 		t.Fatal(err)
 	}
 	p.dispatchers = make([]*program, dispatchers)
@@ -186,6 +192,7 @@ func (p *plane) open() {
 			Identity: cluster.Identity{Namespace: standin.Namespace, Pod: "penstock-ingress-0"},
 			Listen:   []string{listen}, APIListen: p.probes, MetricsListen: "127.0.0.1:0",
 			Dispatchers: "penstock-dispatcher", Service: "penstock-ingress", Token: filepath.Join(p.dir, "token"),
+			APIUrl:       "https://penstock.example",
 			DrainTimeout: time.Second, LogFormat: "text", LogLevel: "info",
 		}, p.clients, log)
 	})
@@ -223,11 +230,20 @@ func (p *plane) ready(url string) {
 // post sends an event, with a partition key where it is not "".
 func (p *plane) post(id, key string) (code int, answer http.Header) {
 	p.t.Helper()
+	return p.postWith(id, map[string]string{"Ce-Partitionkey": key})
+}
+
+// postWith sends an event with these headers beside those it needs.
+func (p *plane) postWith(id string, headers map[string]string) (code int, answer http.Header) {
+	p.t.Helper()
 	r, err := http.NewRequest(http.MethodPost, p.url, strings.NewReader("hello"))
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	for name, value := range map[string]string{"Ce-Id": id, "Ce-Source": "/test", "Ce-Type": "order", "Ce-Specversion": "1.0", "Ce-Partitionkey": key} {
+	for name, value := range map[string]string{"Ce-Id": id, "Ce-Source": "/test", "Ce-Type": "order", "Ce-Specversion": "1.0"} {
+		r.Header.Set(name, value)
+	}
+	for name, value := range headers {
 		if value != "" {
 			r.Header.Set(name, value)
 		}

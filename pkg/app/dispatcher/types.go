@@ -32,7 +32,7 @@ func (w *witness) of(log channel.Appender) channel.Appender {
 }
 
 // Append implements channel.Appender.
-func (w *witnessed) Append(ctx context.Context, broker channel.UID, events []event.Event) ([]channel.ID, error) {
+func (w *witnessed) Append(ctx context.Context, broker channel.UID, events []event.Event) ([]channel.Stored, error) {
 	ids, err := w.Appender.Append(ctx, broker, events)
 	if err == nil {
 		tell(w.board, broker, "", events)

@@ -18,18 +18,18 @@ import (
 // wholly it is tried again.
 const applyAgain = 5 * time.Second
 
-// applier puts configurations in force: first in the dispatcher, then in the
-// views, so that ingress never takes an event for a Broker whose triggers are
+// applier puts configurations in force: first in the dispatcher and what knows
+// duplicates, then in the views, so that ingress never takes an event for a Broker whose triggers are
 // not loaded.
 type applier struct {
-	dispatcher *dispatch.Dispatcher
-	views      *views
-	log        *slog.Logger
-	again      chan struct{}
+	inForce func(context.Context, *config.Snapshot) error
+	views   *views
+	log     *slog.Logger
+	again   chan struct{}
 }
 
 func (a *applier) put(ctx context.Context, s *config.Snapshot) error {
-	err := a.dispatcher.Apply(ctx, s)
+	err := a.inForce(ctx, s)
 	a.views.show(s)
 	if err != nil {
 		select {

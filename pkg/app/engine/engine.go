@@ -28,6 +28,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/channel/disk"
 	"github.com/penstock-events/penstock/pkg/channel/memory"
 	"github.com/penstock-events/penstock/pkg/config"
+	"github.com/penstock-events/penstock/pkg/dedup"
 	"github.com/penstock-events/penstock/pkg/deliver"
 	"github.com/penstock-events/penstock/pkg/dispatch"
 	"github.com/penstock-events/penstock/pkg/event"
@@ -78,7 +79,9 @@ type Engine struct {
 	o        Options
 	kind     string // of the channel of Brokers that ask for none
 	logs     map[string]channel.Log
-	disk     *disk.Log // nil with Memory
+	doors    map[string]*dedup.Appender           // before logs, where events come in
+	doorOf   map[channel.Appender]*dedup.Appender // the same by log
+	disk     *disk.Log                            // nil with Memory
 	client   *deliver.Client
 	views    *views
 	ready    *readiness
@@ -118,8 +121,8 @@ func Open(o Options) (*Engine, error) {
 	})
 	e.views.dispatch = e.Dispatcher
 	e.ready = &readiness{logs: e.logs}
-	e.Metrics.Watch(gauges{e.views})
-	e.apply = &applier{dispatcher: e.Dispatcher, views: e.views, log: o.Logger, again: make(chan struct{}, 1)}
+	e.Metrics.Watch(gauges{e.views, e.known})
+	e.apply = &applier{inForce: e.inForce, views: e.views, log: o.Logger, again: make(chan struct{}, 1)}
 	return e, nil
 }
 
@@ -149,7 +152,7 @@ func (e *Engine) open(scrubRate int64) error {
 			e.logs[kind] = e.o.Number(log)
 		}
 	}
-	return nil
+	return e.openDoors()
 }
 
 // Close ends what outlives the parts.
@@ -195,11 +198,12 @@ func (e *Engine) Known(ctx context.Context, stored channel.BrokerInfo) ([]channe
 	return slices.Sorted(maps.Keys(known)), nil
 }
 
-// StartChannels starts the logs, the first part of all, and the journal.
+// StartChannels starts the journal, the logs, and what stands before them.
 func (e *Engine) StartChannels(life *process.Lifecycle) {
 	life.Start("journal", e.journal.Run)
 	for _, kind := range e.Kinds() {
 		life.Start(kind+" channel", e.logs[kind].Run)
+		life.Start("known events of the "+kind+" channel", e.doors[kind].Run)
 	}
 }
 

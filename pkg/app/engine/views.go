@@ -9,6 +9,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/api"
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/config"
+	"github.com/penstock-events/penstock/pkg/dedup"
 	"github.com/penstock-events/penstock/pkg/dispatch"
 	"github.com/penstock-events/penstock/pkg/ingress"
 	"github.com/penstock-events/penstock/pkg/telemetry"
@@ -39,13 +40,13 @@ func (v *views) show(s *config.Snapshot) {
 
 // Target is ingress.Routes over the channels of this process.
 func (e *Engine) Target(namespace, name string) (ingress.Target, bool) {
-	return e.views.shown.Load().Target(namespace, name, e.Dispatcher.Appender)
+	return e.views.shown.Load().Target(namespace, name, e.appender)
 }
 
 // Appender finds the channel of a Broker for events that come from another
 // process. The error says why there is none, as channel.Appender would.
 func (e *Engine) Appender(broker channel.UID) (channel.Appender, error) {
-	if a, ok := e.Dispatcher.Appender(broker); ok {
+	if a, ok := e.appender(broker); ok {
 		return a, nil
 	}
 	return nil, &channel.Refused{Err: fmt.Errorf("%w: the broker is loading its triggers", channel.ErrUnavailable), RetryAfter: time.Second}
@@ -69,7 +70,10 @@ func (v *views) Lanes(ctx context.Context) []api.Lane {
 }
 
 // gauges are the views as a telemetry.Source.
-type gauges struct{ *views }
+type gauges struct {
+	*views
+	known func() map[channel.UID]dedup.Stats
+}
 
 func (g gauges) Lanes(yield func(telemetry.LaneState) bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeWait)
@@ -92,13 +96,18 @@ func (g gauges) Lanes(yield func(telemetry.LaneState) bool) {
 }
 
 func (g gauges) Channels(yield func(telemetry.ChannelState) bool) {
+	known := g.known()
 	for _, b := range g.Snapshot().Brokers() {
 		log, ok := g.dispatch.Log(b.UID)
 		if !ok {
 			continue
 		}
 		s := log.Stats()
-		if !yield(telemetry.ChannelState{Broker: b.FullName(), Bytes: s.Bytes, DeadBytes: s.DeadBytes, MaxBytes: s.MaxBytes}) {
+		state := telemetry.ChannelState{Broker: b.FullName(), Bytes: s.Bytes, DeadBytes: s.DeadBytes, MaxBytes: s.MaxBytes}
+		if k, ok := known[b.UID]; ok {
+			state.Known = &telemetry.KnownEvents{Entries: k.Entries, Bytes: k.Bytes, Window: k.Window}
+		}
+		if !yield(state) {
 			return
 		}
 	}

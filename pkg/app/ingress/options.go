@@ -19,6 +19,7 @@ type Options struct {
 	Listen        []string      `split_words:"true" default:":8080,:9092"`
 	APIListen     string        `split_words:"true" default:":8088"`
 	MetricsListen string        `split_words:"true" default:":9090"`
+	APIUrl        string        `split_words:"true"` // so that the variable is PENSTOCK_API_URL
 	Dispatchers   string        `split_words:"true" default:"penstock-dispatcher"`
 	Service       string        `split_words:"true" default:"penstock-ingress"`
 	Token         string        `split_words:"true" default:"/var/run/secrets/penstock/token"`
@@ -32,6 +33,7 @@ func (o *Options) bind(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&o.Listen, "listen", o.Listen, "addresses that events are posted to, one door (PENSTOCK_LISTEN)")
 	flags.StringVar(&o.APIListen, "api-listen", o.APIListen, "address of the probes /healthz and /readyz (PENSTOCK_API_LISTEN)")
 	flags.StringVar(&o.MetricsListen, "metrics-listen", o.MetricsListen, "address of /metrics (PENSTOCK_METRICS_LISTEN)")
+	flags.StringVar(&o.APIUrl, "api-url", o.APIUrl, "URL at which senders reach the API of a dispatcher, for the links of a 202; without it they are paths (PENSTOCK_API_URL)")
 	flags.StringVar(&o.Dispatchers, "dispatchers", o.Dispatchers, "name of the StatefulSet of dispatchers and of its headless Service (PENSTOCK_DISPATCHERS)")
 	flags.StringVar(&o.Service, "service", o.Service, "name of our own Service: its pods share the rate of a Broker (PENSTOCK_SERVICE)")
 	flags.StringVar(&o.Token, "token", o.Token, "file with the token for dispatchers (PENSTOCK_TOKEN)")

@@ -7,8 +7,10 @@ package ingress
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"sync/atomic"
 
 	"github.com/penstock-events/penstock/pkg/app/cluster"
@@ -33,6 +35,9 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 	if len(o.Listen) == 0 {
 		return &process.UsageError{Err: errors.New("--listen: name at least one address")}
 	}
+	if err := checkAPIURL(o.APIUrl); err != nil {
+		return &process.UsageError{Err: err}
+	}
 	doors := make([]net.Listener, len(o.Listen))
 	var probes, metricsPort net.Listener
 	ports := []process.Port{
@@ -50,7 +55,11 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 
 	registry := process.NewRegistry()
 	metrics := telemetry.New(registry)
-	hop := remote.New(remote.Options{Tokens: auth.NewTokenFile(o.Token), Logger: logger})
+	brokers := newBrokers()
+	hop := remote.New(remote.Options{
+		Tokens: auth.NewTokenFile(o.Token), Logger: logger,
+		Keying: func(broker channel.UID) channel.Keying { return brokers.table.Load().Keying(broker) },
+	})
 	metrics.WatchHop(func() telemetry.HopState { return hopState(hop.Stats()) })
 
 	life := process.NewLifecycle()
@@ -78,7 +87,6 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 		Client: clients.Knative, Logger: logger, BrokersOnly: true,
 		Compile: config.Options{DefaultChannel: config.ChannelDisk, Channels: []string{config.ChannelDisk, config.ChannelMemory}},
 	})
-	brokers := newBrokers()
 	life.Start("pods", func(ctx context.Context) error {
 		return pods.Run(ctx, pods.Options{Client: clients.Kube, Namespace: o.Namespace, Service: o.Service, Port: 1}, func(all []loaded.Pod) {
 			brokers.share(len(all))
@@ -105,7 +113,7 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 	target := func(namespace, name string) (front.Target, bool) {
 		return brokers.table.Load().Target(namespace, name, appender)
 	}
-	handler := front.New(front.Options{Metrics: metrics, Logger: logger, Routes: target})
+	handler := front.New(front.Options{Metrics: metrics, Logger: logger, Routes: target, EventLink: o.APIUrl})
 	for i, ln := range doors {
 		server := front.NewServer(handler, front.ServerOptions{
 			Metrics: metrics, Logger: logger, LameDuck: o.LameDuck, DrainTimeout: o.DrainTimeout, MaxConns: max(1, maxSenders/len(doors)),
@@ -122,6 +130,18 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 		logger.Info("stopping: taking events until nobody is sent here", "for", o.LameDuck)
 	}
 	return err
+}
+
+// checkAPIURL looks at what goes into a header of every answer.
+func checkAPIURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.String() != text {
+		return fmt.Errorf("--api-url %q: want a URL such as https://penstock.example, without a query", text)
+	}
+	return nil
 }
 
 // owners are the dispatchers that events may go to.

@@ -3,6 +3,7 @@ package standalone
 import (
 	"fmt"
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/kelseyhightower/envconfig"
@@ -55,6 +56,15 @@ func (o *Options) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.SystemBroker, "system-broker", o.SystemBroker, "Broker, as NAMESPACE/NAME, that gets an event when a Trigger begins to fail, recovers, or its events begin to die; empty for none (PENSTOCK_SYSTEM_BROKER)")
 	flags.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json (PENSTOCK_LOG_FORMAT)")
 	flags.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error (PENSTOCK_LOG_LEVEL)")
+}
+
+// eventLink is the API's URL for programs on this machine: a number, where
+// localhost may be another address.
+func eventLink(a net.Addr) string {
+	if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
+	}
+	return "http://" + a.String()
 }
 
 // reachable is a URL for a listening address that a person on this machine

@@ -79,7 +79,7 @@ func Run(ctx context.Context, o Options, out, errOut io.Writer) (err error) {
 	}
 	life.Start("configuration", func(ctx context.Context) error { return e.Follow(ctx, files, nil) })
 
-	handler := ingress.New(ingress.Options{Routes: e.Target, Metrics: e.Metrics, Logger: logger})
+	handler := ingress.New(ingress.Options{Routes: e.Target, Metrics: e.Metrics, Logger: logger, EventLink: eventLink(listeners.api.Addr())})
 	door := ingress.NewServer(handler, ingress.ServerOptions{
 		Metrics: e.Metrics, Logger: logger, DrainTimeout: o.DrainTimeout, MaxConns: maxSenders,
 	})

@@ -133,7 +133,7 @@ func concurrentAppenders(w *world) {
 					last[id.Shard] = id.Position
 				}
 				mu.Lock()
-				all.add(ids, batch)
+				all.add(idsOf(ids), batch)
 				mu.Unlock()
 			}
 		})
@@ -159,7 +159,7 @@ func cancelledRequest(w *world) {
 	ids, err := w.Append(ctx, "a", batch)
 	switch {
 	case err == nil:
-		all.add(ids, batch)
+		all.add(idsOf(ids), batch)
 	case errors.Is(err, channel.ErrUnknown):
 		return
 	default:

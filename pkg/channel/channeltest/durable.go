@@ -173,7 +173,7 @@ func (l *life) whileAppending(ctx context.Context, appenders int, f func()) (ans
 					return
 				}
 				all := stored{}
-				all.add(ids, batch)
+				all.add(idsOf(ids), batch)
 				mu.Lock()
 				answered = append(answered, all)
 				if len(answered) == warmth*appenders {

@@ -33,12 +33,21 @@ func keyed(id, key string, size int) event.Event {
 // append stores one request of events or ends the story.
 func (w *world) append(broker channel.UID, events ...event.Event) []channel.ID {
 	w.t.Helper()
-	ids, err := w.Append(w.t.Context(), broker, events)
+	answer, err := w.Append(w.t.Context(), broker, events)
 	if err != nil {
 		w.t.Fatalf("append %d events: %v", len(events), err)
 	}
-	if len(ids) != len(events) {
-		w.t.Fatalf("append of %d events answered %d ids", len(events), len(ids))
+	if len(answer) != len(events) {
+		w.t.Fatalf("append of %d events answered %d ids", len(events), len(answer))
+	}
+	return idsOf(answer)
+}
+
+// idsOf takes an answer apart.
+func idsOf(answer []channel.Stored) []channel.ID {
+	var ids []channel.ID
+	for _, s := range answer {
+		ids = append(ids, s.ID)
 	}
 	return ids
 }

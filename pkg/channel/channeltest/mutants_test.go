@@ -42,11 +42,11 @@ func TestAnAppenderAlonePasses(t *testing.T) {
 // that should notice, in a process of its own, and must not get through.
 type mutant struct {
 	channel.Log
-	append func(l *mutant, uid channel.UID, events []event.Event) ([]channel.ID, error)
+	append func(l *mutant, uid channel.UID, events []event.Event) ([]channel.Stored, error)
 	broker func(b channel.BrokerLog) channel.BrokerLog
 }
 
-func (m *mutant) Append(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.ID, error) {
+func (m *mutant) Append(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.Stored, error) {
 	if m.append != nil {
 		return m.append(m, uid, events)
 	}
@@ -212,7 +212,7 @@ func (b settlesGone) DiscardDead(ctx context.Context, numbers []uint64) (int, er
 }
 
 // appending makes a mutant that appends in its own way.
-func appending(f func(l *mutant, uid channel.UID, events []event.Event) ([]channel.ID, error)) *mutant {
+func appending(f func(l *mutant, uid channel.UID, events []event.Event) ([]channel.Stored, error)) *mutant {
 	return &mutant{append: f}
 }
 
@@ -224,27 +224,27 @@ func brokering[B channel.BrokerLog](f func(channel.BrokerLog) B) *mutant {
 func mutants() map[string]*mutant {
 	ctx := context.Background()
 	return map[string]*mutant{
-		"WhatIsAppendedIsThere": appending(func(l *mutant, uid channel.UID, events []event.Event) ([]channel.ID, error) {
+		"WhatIsAppendedIsThere": appending(func(l *mutant, uid channel.UID, events []event.Event) ([]channel.Stored, error) {
 			if events[0].ID() == "one-50" { // acknowledged and not stored
-				return []channel.ID{{Shard: 0, Position: 1 << 20}}, nil
+				return []channel.Stored{{ID: channel.ID{Shard: 0, Position: 1 << 20}}}, nil
 			}
 			return l.Log.Append(ctx, uid, events)
 		}),
-		"BatchStandsInItsOrder": appending(func(l *mutant, uid channel.UID, events []event.Event) ([]channel.ID, error) {
+		"BatchStandsInItsOrder": appending(func(l *mutant, uid channel.UID, events []event.Event) ([]channel.Stored, error) {
 			back := slices.Clone(events)
 			slices.Reverse(back)
 			ids, err := l.Log.Append(ctx, uid, back)
 			slices.Reverse(ids)
 			return ids, err
 		}),
-		"KeyedEventsShareAShard": appending(func(l *mutant, uid channel.UID, events []event.Event) ([]channel.ID, error) {
+		"KeyedEventsShareAShard": appending(func(l *mutant, uid channel.UID, events []event.Event) ([]channel.Stored, error) {
 			bare, err := event.Edit(events[0]).Delete(event.ExtPartition).Build()
 			if err != nil {
 				return nil, err
 			}
 			return l.Log.Append(ctx, uid, []event.Event{bare})
 		}),
-		"FullBrokerTakesABatchWholeOrNotAtAll": appending(func(l *mutant, uid channel.UID, events []event.Event) (ids []channel.ID, err error) {
+		"FullBrokerTakesABatchWholeOrNotAtAll": appending(func(l *mutant, uid channel.UID, events []event.Event) (ids []channel.Stored, err error) {
 			for _, e := range events {
 				id, err := l.Log.Append(ctx, uid, []event.Event{e})
 				if err != nil {
@@ -254,7 +254,7 @@ func mutants() map[string]*mutant {
 			}
 			return ids, nil
 		}),
-		"FullBrokerRefusesAndRecovers": appending(func(l *mutant, uid channel.UID, events []event.Event) ([]channel.ID, error) {
+		"FullBrokerRefusesAndRecovers": appending(func(l *mutant, uid channel.UID, events []event.Event) ([]channel.Stored, error) {
 			ids, err := l.Log.Append(ctx, uid, events)
 			var refused *channel.Refused
 			if errors.As(err, &refused) {
@@ -262,7 +262,7 @@ func mutants() map[string]*mutant {
 			}
 			return ids, err
 		}),
-		"UnknownBrokerIsRefused": appending(func(l *mutant, uid channel.UID, events []event.Event) ([]channel.ID, error) {
+		"UnknownBrokerIsRefused": appending(func(l *mutant, uid channel.UID, events []event.Event) ([]channel.Stored, error) {
 			ids, err := l.Log.Append(ctx, uid, events)
 			if err != nil {
 				err = channel.ErrUnknown

@@ -79,7 +79,7 @@ func (p *phoenix) change(kind string, do func(l *memory.Log) error) error {
 	return err
 }
 
-func (p *phoenix) Append(ctx context.Context, uid channel.UID, events []event.Event) (ids []channel.ID, err error) {
+func (p *phoenix) Append(ctx context.Context, uid channel.UID, events []event.Event) (ids []channel.Stored, err error) {
 	err = p.change("append", func(l *memory.Log) error {
 		again, err := l.Append(context.WithoutCancel(ctx), uid, events)
 		if ids == nil {

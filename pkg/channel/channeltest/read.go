@@ -221,7 +221,7 @@ func readersFollowAppenders(w *world) {
 					return
 				}
 				mu.Lock()
-				all.add(ids, batch)
+				all.add(idsOf(ids), batch)
 				mu.Unlock()
 			}
 		})

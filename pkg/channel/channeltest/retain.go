@@ -149,7 +149,7 @@ func (w *world) fill(broker channel.UID, name string) (stored, error) {
 		if err != nil {
 			return all, err
 		}
-		all[ids[0]] = e
+		all[ids[0].ID] = e
 	}
 	w.t.Fatalf("a broker bounded to %d bytes took %d", quota, 2*quota)
 	return nil, nil
@@ -168,7 +168,7 @@ func (w *world) appendSoon(broker channel.UID, e event.Event) channel.ID {
 	for range 60 {
 		ids, err := w.Append(w.t.Context(), broker, []event.Event{e})
 		if err == nil {
-			return ids[0]
+			return ids[0].ID
 		}
 		var refused *channel.Refused
 		if !errors.As(err, &refused) || refused.RetryAfter <= 0 {
@@ -212,7 +212,7 @@ func fullBrokerAndBatches(w *world) {
 			w.wantRefused(err, w.suite.full)
 			break
 		}
-		all.add(ids, batch)
+		all.add(idsOf(ids), batch)
 	}
 	w.wantExactly(b, all)
 }

@@ -235,7 +235,7 @@ func changesAndAppendsAtOnce(w *world) {
 					}
 				}
 				mu.Lock()
-				ids = append(ids, got...)
+				ids = append(ids, idsOf(got)...)
 				mu.Unlock()
 				w.pause(time.Millisecond)
 			}

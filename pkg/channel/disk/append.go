@@ -25,7 +25,7 @@ type request struct {
 	routes   channel.Routes     // kindRoutes
 	info     channel.BrokerInfo // kindBroker
 	size     int64              // of all its frames
-	ids      []channel.ID       // kindEvent: the answer
+	ids      []channel.Stored   // kindEvent: the answer
 	first    channel.Position   // kindDead: the first letter's position
 	gone     int                // kindDiscard: the answer
 	off      int64              // of its first frame in the segment
@@ -51,7 +51,7 @@ func (l *Log) recycle(r *request) {
 func (r *request) records() int { return len(r.events) + len(r.payloads) }
 
 // Append implements channel.Appender.
-func (l *Log) Append(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.ID, error) {
+func (l *Log) Append(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.Stored, error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
@@ -69,10 +69,10 @@ func (l *Log) Append(ctx context.Context, uid channel.UID, events []event.Event)
 	}
 	r := l.newRequest()
 	r.kind, r.broker, r.events = kindEvent, b, events
-	turn := b.turn.Add(1)
+	turn, keying := b.turn.Add(1), channel.Keying(b.keying.Load())
 	for i := range events {
 		raw := events[i].Raw()
-		r.shards = append(r.shards, uint32(channel.Place(events[i], b.ids, turn)))
+		r.shards = append(r.shards, uint32(channel.Place(events[i], b.ids, keying, turn)))
 		r.sums = append(r.sums, checksum(raw))
 		r.size += frameSize(len(raw))
 	}
@@ -80,7 +80,7 @@ func (l *Log) Append(ctx context.Context, uid channel.UID, events []event.Event)
 		l.recycle(r)
 		return nil, err
 	}
-	r.ids = make([]channel.ID, len(events))
+	r.ids = make([]channel.Stored, len(events))
 	if !l.enqueue(r) {
 		b.bytes.Add(-r.size)
 		err := l.refusedQueue()

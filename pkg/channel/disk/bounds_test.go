@@ -62,9 +62,9 @@ func TestFullVolumeRefusesEventsButTakesDeadLettersAndRecovers(t *testing.T) {
 	var last channel.ID
 	var err error
 	for i := 0; err == nil; i++ {
-		var ids []channel.ID
+		var ids []channel.Stored
 		if ids, err = r.Append(context.Background(), "b", []event.Event{made(t, fmt.Sprint(i), 4000)}); err == nil {
-			last = ids[0]
+			last = ids[0].ID
 		}
 		if i > 1000 {
 			t.Fatal("never full")

@@ -29,6 +29,7 @@ type broker struct {
 	dead   *stream
 
 	turn     atomic.Uint64
+	keying   atomic.Uint32
 	bytes    atomic.Int64 // stored and queued, all kinds
 	maxBytes atomic.Int64
 	freed    atomic.Int64 // when an append last asked for room, Unix nanoseconds
@@ -78,6 +79,7 @@ func (b *broker) set(info channel.BrokerInfo) {
 	info.Shards = len(b.shards)
 	b.info = info
 	b.maxBytes.Store(info.MaxBytes)
+	b.keying.Store(uint32(info.Keying))
 }
 
 // noteOther enters a frame of no stream in the active segment. Under Log.mu.

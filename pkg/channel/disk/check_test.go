@@ -482,7 +482,7 @@ func TestCheckDoesNotMindARollThatWasCutShort(t *testing.T) {
 			if err != nil {
 				break
 			}
-			waiting[id[0]] = fmt.Sprint("more-", i)
+			waiting[id[0].ID] = fmt.Sprint("more-", i)
 		}
 		if r.Latched() == nil {
 			t.Fatal("no roll was cut short")

@@ -136,7 +136,7 @@ func (l *Log) encode(r *request) {
 	case kindEvent:
 		for i := range r.events {
 			s := r.broker.shards[r.shards[i]]
-			r.ids[i] = channel.ID{Shard: channel.ShardID(r.shards[i]), Position: s.assign}
+			r.ids[i].ID = channel.ID{Shard: channel.ShardID(r.shards[i]), Position: s.assign}
 			l.put(s, r, r.events[i].Raw(), i, len(r.events))
 		}
 	case kindDead:

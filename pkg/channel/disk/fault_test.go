@@ -176,7 +176,7 @@ func (h *life) one(size int) (channel.ID, event.Event, error) {
 	if err != nil {
 		return channel.ID{}, e, err
 	}
-	return ids[0], e, nil
+	return ids[0].ID, e, nil
 }
 
 func TestFailedSyncLatchesAndTheCauseIsTold(t *testing.T) {

@@ -90,9 +90,13 @@ func (r *running) append(uid channel.UID, size int, ids ...string) []channel.ID 
 	for _, id := range ids {
 		events = append(events, made(r.t, id, size))
 	}
-	got, err := r.Append(context.Background(), uid, events)
+	answer, err := r.Append(context.Background(), uid, events)
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	var got []channel.ID
+	for _, s := range answer {
+		got = append(got, s.ID)
 	}
 	return got
 }

@@ -273,7 +273,7 @@ func TestOneSlowTriggerDoesNotPinTheDisk(t *testing.T) {
 			}
 			change := channel.ShardProgress{Scanned: ids[0].Position + 1}
 			if i%100 == 0 {
-				waiting[ids[0]] = name
+				waiting[ids[0].ID] = name
 				change.Lanes = []channel.LaneProgress{{Trigger: "t", Added: roaring64.BitmapOf(uint64(ids[0].Position))}}
 			}
 			if err := slow.SaveProgress(t.Context(), []channel.ShardProgress{change}); err != nil {
@@ -627,7 +627,7 @@ func TestAFullVolumeMakesRoomByMovingAndKeepsItsReserve(t *testing.T) {
 			accepted++
 			change := channel.ShardProgress{Scanned: ids[0].Position + 1}
 			if i%3 == 0 && len(waiting) < 500 {
-				waiting[ids[0]] = name
+				waiting[ids[0].ID] = name
 				change.Lanes = []channel.LaneProgress{{Trigger: "slow", Added: roaring64.BitmapOf(uint64(ids[0].Position))}}
 			}
 			if err := b.SaveProgress(t.Context(), []channel.ShardProgress{change}); err != nil {

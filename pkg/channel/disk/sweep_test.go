@@ -238,15 +238,15 @@ func (st *store) missing(b *brokerState, log channel.BrokerLog, fs *memfs.FS, d 
 			at, ok := all.ids[e.ID()]
 			if ok {
 				known++
-				if !bytes.Equal(all.at[at].Raw(), e.Raw()) || p.ids != nil && at != p.ids[i] {
+				if !bytes.Equal(all.at[at].Raw(), e.Raw()) || p.ids != nil && at != p.ids[i].ID {
 					return v, fmt.Errorf("event %s at %s is altered", e.ID(), at)
 				}
 				continue
 			}
-			if p.ids == nil || !b.needs(p.ids[i]) {
+			if p.ids == nil || !b.needs(p.ids[i].ID) {
 				continue
 			}
-			id := p.ids[i]
+			id := p.ids[i].ID
 			if slices.ContainsFunc(gaps, func(g channel.GapError) bool {
 				return g.Shard == id.Shard && g.From <= id.Position && id.Position < g.To
 			}) {

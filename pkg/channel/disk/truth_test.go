@@ -307,10 +307,10 @@ type put struct {
 	life   int // of the broker
 	metas  int // changes of state made before it
 	events []event.Event
-	ids    []channel.ID // once it is acknowledged
-	acked  int64        // when, on the clock of acknowledgements; 0 for never
-	not    bool         // it was refused
-	failed bool         // a sync had failed before it was made
+	ids    []channel.Stored // once it is acknowledged
+	acked  int64            // when, on the clock of acknowledgements; 0 for never
+	not    bool             // it was refused
+	failed bool             // a sync had failed before it was made
 }
 
 // found is everything that a broker holds, read in order.
@@ -384,13 +384,13 @@ func (b *brokerState) differsInEvents(all found, puts []*put, acks int64) error 
 			if !acked {
 				continue
 			}
-			given[p.ids[i]] = p
+			given[p.ids[i].ID] = p
 			last[p.ids[i].Shard] = max(last[p.ids[i].Shard], p.ids[i].Position)
-			if !ok && b.needs(p.ids[i]) {
-				return fmt.Errorf("event %s, acknowledged as %s, is lost", e.ID(), p.ids[i])
+			if !ok && b.needs(p.ids[i].ID) {
+				return fmt.Errorf("event %s, acknowledged as %s, is lost", e.ID(), p.ids[i].ID)
 			}
-			if ok && id != p.ids[i] {
-				return fmt.Errorf("event %s, acknowledged as %s, stands at %s", e.ID(), p.ids[i], id)
+			if ok && id != p.ids[i].ID {
+				return fmt.Errorf("event %s, acknowledged as %s, stands at %s", e.ID(), p.ids[i].ID, id)
 			}
 		}
 		known += there

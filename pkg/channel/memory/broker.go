@@ -107,7 +107,7 @@ func (b *broker) shard(id channel.ShardID) (*shard, error) {
 }
 
 // Append implements channel.Appender.
-func (l *Log) Append(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.ID, error) {
+func (l *Log) Append(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.Stored, error) {
 	if err := l.wait(ctx); err != nil {
 		return nil, &channel.Refused{Err: fmt.Errorf("%w: not started: %w", channel.ErrUnavailable, err), RetryAfter: retryAfter}
 	}
@@ -124,7 +124,7 @@ func (l *Log) Append(ctx context.Context, uid channel.UID, events []event.Event)
 }
 
 // append stores the events of one request.
-func (b *broker) append(events []event.Event) ([]channel.ID, error) {
+func (b *broker) append(events []event.Event) ([]channel.Stored, error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
@@ -140,12 +140,12 @@ func (b *broker) append(events []event.Event) ([]channel.ID, error) {
 		return nil, err
 	}
 	defer b.mu.Unlock()
-	ids := make([]channel.ID, len(events))
+	ids := make([]channel.Stored, len(events))
 	turn := b.turn
 	b.turn++
 	for i, e := range events {
-		s := b.shards[channel.Place(e, b.ids, turn)]
-		ids[i] = channel.ID{Shard: s.id, Position: s.next}
+		s := b.shards[channel.Place(e, b.ids, b.info.Keying, turn)]
+		ids[i].ID = channel.ID{Shard: s.id, Position: s.next}
 		if won := s.add(e, nanos); won > 0 {
 			b.charge(-int64(won))
 		}

@@ -41,7 +41,7 @@ func put(t *testing.T, l *memory.Log, broker channel.UID, e event.Event) channel
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ids[0]
+	return ids[0].ID
 }
 
 func save(t *testing.T, b channel.BrokerLog, change channel.ShardProgress) {

@@ -87,7 +87,7 @@ type ownedLog struct {
 func (l *ownedLog) unwrap() channel.Log { return l.inner }
 
 // Append implements channel.Appender.
-func (l *ownedLog) Append(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.ID, error) {
+func (l *ownedLog) Append(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.Stored, error) {
 	ids, err := l.inner.Append(ctx, uid, events)
 	for i := range ids {
 		ids[i].Shard += l.first // the caller's by contract: no log keeps the slice

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/penstock-events/penstock/pkg/channel"
@@ -14,13 +15,19 @@ import (
 // order, integers as uvarint but for the checksum:
 //
 //	u8 stored:  each event's shard and position
+//	u8 known:   each event's shard times 2, and 1 more for a duplicate, and position
 //	u8 refused: u8 reason, milliseconds to wait, u8 length of text, text
 //	u8 unknown: u8 length of text, text
 //	u32 CRC-32C of all before it, little endian
+//
+// known is stored with the word of which events were there before. It is sent
+// to those only who say that they can read it, with headerDuplicates: to
+// others such an append is stored, with the ids that its events have.
 const (
 	stored  = 1
 	refused = 2
 	unknown = 3
+	known   = 4
 )
 
 // Reasons of a refusal. A number that is not here is a reason without a name.
@@ -62,8 +69,21 @@ type said struct {
 func (s *said) Error() string   { return s.text }
 func (s *said) Unwrap() []error { return s.errs }
 
-// appendOutcome adds one append's answer.
-func appendOutcome(b []byte, ids []channel.ID, err error) []byte {
+// appendOutcome adds one append's answer, with its duplicates where the other
+// side asks for them.
+func appendOutcome(b []byte, ids []channel.Stored, err error, duplicates bool) []byte {
+	if err == nil && duplicates && slices.ContainsFunc(ids, isDuplicate) {
+		b = append(b, known)
+		for _, id := range ids {
+			shard := uint64(id.Shard) << 1
+			if id.Duplicate {
+				shard |= 1
+			}
+			b = binary.AppendUvarint(b, shard)
+			b = binary.AppendUvarint(b, uint64(id.Position))
+		}
+		return b
+	}
 	if err == nil {
 		b = append(b, stored)
 		for _, id := range ids {
@@ -80,6 +100,8 @@ func appendOutcome(b []byte, ids []channel.ID, err error) []byte {
 	b = binary.AppendUvarint(b, uint64(max(refusal.RetryAfter+time.Millisecond-1, 0)/time.Millisecond))
 	return appendText(b, refusal.Err.Error())
 }
+
+func isDuplicate(s channel.Stored) bool { return s.Duplicate }
 
 func appendText(b []byte, text string) []byte {
 	text = text[:min(len(text), maxText)]
@@ -114,17 +136,21 @@ var errAnswer = errors.New("ends within an outcome")
 
 // next reads the outcome of an append of so many events: its ids, or its error.
 // Once a.err is set it says nothing more.
-func (a *answers) next(events int) (ids []channel.ID, outcome error) {
+func (a *answers) next(events int) (ids []channel.Stored, outcome error) {
 	switch kind := a.byte(); kind {
-	case stored:
+	case stored, known:
 		if events > len(a.rest)/2 { // each takes two bytes at least
 			a.fail(errAnswer)
 			return nil, nil
 		}
-		ids = make([]channel.ID, events)
+		ids = make([]channel.Stored, events)
 		for i := range ids {
 			shard := a.uvarint()
-			ids[i] = channel.ID{Shard: channel.ShardID(shard), Position: channel.Position(a.uvarint())}
+			if kind == known {
+				ids[i].Duplicate = shard&1 == 1
+				shard >>= 1
+			}
+			ids[i].ID = channel.ID{Shard: channel.ShardID(shard), Position: channel.Position(a.uvarint())}
 			if uint64(ids[i].Shard) != shard || ids[i].Position == 0 {
 				a.fail(fmt.Errorf("shard %d, position %d", shard, ids[i].Position))
 			}

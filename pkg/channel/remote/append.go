@@ -11,7 +11,7 @@ import (
 )
 
 // Append implements channel.Appender.
-func (c *Client) Append(ctx context.Context, broker channel.UID, events []event.Event) ([]channel.ID, error) {
+func (c *Client) Append(ctx context.Context, broker channel.UID, events []event.Event) ([]channel.Stored, error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
@@ -35,9 +35,10 @@ func (c *Client) Append(ctx context.Context, broker channel.UID, events []event.
 		}
 	}
 	routes := c.routes.Load()
-	home, several := route(events, routes.homes)
+	keying := c.o.Keying(broker)
+	home, several := route(events, routes.homes, keying)
 	if several {
-		return c.scatter(ctx, broker, events)
+		return c.scatter(ctx, broker, events, keying)
 	}
 	it := c.item(broker, events, home != anywhere)
 	c.mu.Lock()
@@ -64,10 +65,10 @@ const (
 
 // route is the ordinal that events belong to, anywhere if it does not matter.
 // several is true where they belong to more than one.
-func route(events []event.Event, homes []channel.ShardID) (home int, several bool) {
+func route(events []event.Event, homes []channel.ShardID, keying channel.Keying) (home int, several bool) {
 	home = anywhere
 	for i := range events {
-		at := homeOf(events[i], homes)
+		at := homeOf(events[i], homes, keying)
 		switch {
 		case at == anywhere || at == home:
 		case home == anywhere:
@@ -79,19 +80,19 @@ func route(events []event.Event, homes []channel.ShardID) (home int, several boo
 	return home, false
 }
 
-func homeOf(e event.Event, homes []channel.ShardID) int {
-	key := e.Text(event.ExtPartition)
+func homeOf(e event.Event, homes []channel.ShardID, keying channel.Keying) int {
+	hash, keyed := channel.KeyHash(e, keying)
 	switch {
-	case key == "":
+	case !keyed:
 		return anywhere
 	case len(homes) == 0:
 		return nowhere
 	}
-	return int(channel.Home(key, homes) - homeBase)
+	return int(channel.HomeOf(hash, homes) - homeBase)
 }
 
 // scatter sends events to the several owners they belong to.
-func (c *Client) scatter(ctx context.Context, broker channel.UID, events []event.Event) ([]channel.ID, error) {
+func (c *Client) scatter(ctx context.Context, broker channel.UID, events []event.Event, keying channel.Keying) ([]channel.Stored, error) {
 	homes := c.routes.Load().homes
 	var (
 		order []int                      // homes, as they come
@@ -101,7 +102,7 @@ func (c *Client) scatter(ctx context.Context, broker channel.UID, events []event
 		at    = make([]int, len(events)) // event -> its place there
 	)
 	for i, e := range events {
-		home := homeOf(e, homes)
+		home := homeOf(e, homes, keying)
 		if home == anywhere {
 			of[i] = anywhere
 			continue
@@ -137,7 +138,7 @@ func (c *Client) scatter(ctx context.Context, broker channel.UID, events []event
 	if err := outcome(items); err != nil {
 		return nil, err
 	}
-	ids := make([]channel.ID, len(events))
+	ids := make([]channel.Stored, len(events))
 	for i := range ids {
 		ids[i] = items[of[i]].ids[at[i]]
 	}

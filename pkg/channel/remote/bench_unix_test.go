@@ -71,8 +71,8 @@ type counting struct {
 	next channel.Position
 }
 
-func (c *counting) Append(_ context.Context, _ channel.UID, events []event.Event) ([]channel.ID, error) {
-	ids := make([]channel.ID, len(events))
+func (c *counting) Append(_ context.Context, _ channel.UID, events []event.Event) ([]channel.Stored, error) {
+	ids := make([]channel.Stored, len(events))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range ids {

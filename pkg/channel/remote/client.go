@@ -43,6 +43,10 @@ type Options struct {
 	// Dial opens a connection to an owner; nil is TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 
+	// Keying tells how a Broker homes events without a partitionkey; nil gives
+	// them no home. It is called for each append and must not block.
+	Keying func(broker channel.UID) channel.Keying
+
 	Conns int // to each owner
 
 	// What may wait for one owner's connections, in appends and in bytes. At the
@@ -115,6 +119,9 @@ func New(o Options) *Client {
 		o.Dial = func(ctx context.Context, address string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", address)
 		}
+	}
+	if o.Keying == nil {
+		o.Keying = func(channel.UID) channel.Keying { return 0 }
 	}
 	o.Conns = orDefault(o.Conns, DefaultConns)
 	o.MaxQueue = orDefault(o.MaxQueue, DefaultMaxQueue)

@@ -31,7 +31,7 @@ type held struct {
 
 func newHeld() *held { return &held{entered: make(chan int, 100), let: make(chan struct{})} }
 
-func (h *held) Append(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.ID, error) {
+func (h *held) Append(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.Stored, error) {
 	h.entered <- len(events)
 	<-h.let
 	return h.storing.Append(ctx, uid, events)

@@ -21,8 +21,8 @@
 //
 // # Where events go
 //
-// An event with a partitionkey goes to the owner that Home names, or is
-// refused while that one is away. All others go to any owner that serves. The
+// An event with a partitionkey, or a key by its Broker's Keying, goes to the
+// owner that Home names, or is refused while that one is away. All others go to any owner that serves. The
 // events of one Append whose homes differ go to several owners at once: stored
 // where all are, refused where all are, unknown otherwise. Those without a key
 // ride along.
@@ -40,6 +40,9 @@
 // old one a release before any ingress asks for it. Within version 1 an older
 // Server refuses an append whose events it cannot read (a younger stored form)
 // by itself, as not available, and headers that are not known are not looked at.
+//
+// What a younger Server may say, a Client asks for with a header: of two
+// versions at the two ends, both say only what the older one understands.
 //
 // The answer of anybody but a Server (a proxy in between, another process on a
 // reused address) is not trusted: without the header of ours a status of 5xx is

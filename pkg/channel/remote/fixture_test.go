@@ -33,9 +33,9 @@ func anEvent(t testing.TB, id, key string, size int) event.Event {
 func everybody(*http.Request) error { return nil }
 
 // appenderFunc is a log that only appends.
-type appenderFunc func(ctx context.Context, broker channel.UID, events []event.Event) ([]channel.ID, error)
+type appenderFunc func(ctx context.Context, broker channel.UID, events []event.Event) ([]channel.Stored, error)
 
-func (f appenderFunc) Append(ctx context.Context, broker channel.UID, events []event.Event) ([]channel.ID, error) {
+func (f appenderFunc) Append(ctx context.Context, broker channel.UID, events []event.Event) ([]channel.Stored, error) {
 	return f(ctx, broker, events)
 }
 
@@ -53,14 +53,14 @@ type storing struct {
 	next  channel.Position
 }
 
-func (s *storing) Append(_ context.Context, _ channel.UID, events []event.Event) ([]channel.ID, error) {
+func (s *storing) Append(_ context.Context, _ channel.UID, events []event.Event) ([]channel.Stored, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = append(s.calls, events)
-	var ids []channel.ID
+	var ids []channel.Stored
 	for range events {
 		s.next++
-		ids = append(ids, channel.ID{Shard: s.shard, Position: s.next})
+		ids = append(ids, channel.Stored{ID: channel.ID{Shard: s.shard, Position: s.next}})
 	}
 	return ids, nil
 }

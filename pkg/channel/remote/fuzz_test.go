@@ -90,10 +90,12 @@ func sizeOf(groups []group) (size int64) {
 // FuzzAnswer: whatever the answer, it is disbelieved whole, or gives each
 // append exactly one of stored, refused and unknown, and as many ids as events.
 func FuzzAnswer(f *testing.F) {
-	good := appendOutcome(nil, []channel.ID{{Shard: 17, Position: 1 << 40}, {Shard: 16, Position: 1}}, nil)
-	good = appendOutcome(good, nil, &channel.Refused{Err: channel.ErrFull, RetryAfter: time.Second})
-	good = appendOutcome(good, nil, channel.ErrUnknown)
+	good := appendOutcome(nil, []channel.Stored{{ID: channel.ID{Shard: 17, Position: 1 << 40}}, {ID: channel.ID{Shard: 16, Position: 1}}}, nil, true)
+	good = appendOutcome(good, nil, &channel.Refused{Err: channel.ErrFull, RetryAfter: time.Second}, true)
+	good = appendOutcome(good, nil, channel.ErrUnknown, true)
 	f.Add(good, 2, 1, 1)
+	again := channel.Stored{ID: channel.ID{Shard: 1<<32 - 1, Position: 9}, Duplicate: true}
+	f.Add(appendOutcome(nil, []channel.Stored{{ID: channel.ID{Shard: 3, Position: 8}}, again}, nil, true), 2, 0, 0)
 	f.Add(good[:len(good)-1], 2, 1, 1)
 	f.Add(append(bytes.Clone(good), 1), 2, 1, 1)
 	f.Add([]byte{stored, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 1}, 1, 0, 0)
@@ -120,7 +122,7 @@ func FuzzAnswer(f *testing.F) {
 			case refused != nil && (refused.RetryAfter < 0 || refused.RetryAfter > maxWait):
 				t.Errorf("come back after %v", refused.RetryAfter)
 			}
-			again = appendOutcome(again, ids, err)
+			again = appendOutcome(again, ids, err, true)
 		}
 		if answer.end() == nil {
 			// Read again, it says the same.
@@ -137,12 +139,23 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
+func TestDuplicatesAreToldToWhoAsks(t *testing.T) {
+	ids := []channel.Stored{{ID: channel.ID{Shard: 17, Position: 4}}, {ID: channel.ID{Shard: 1<<32 - 1, Position: 2}, Duplicate: true}}
+	for _, asks := range []bool{true, false} {
+		answer := readAnswers(seal(appendOutcome(nil, ids, nil, asks), 0))
+		got, err := answer.next(2)
+		if err != nil || answer.end() != nil || got[0] != ids[0] || got[1].ID != ids[1].ID || got[1].Duplicate != asks {
+			t.Errorf("asked %v: %v, %v, %v", asks, got, err, answer.err)
+		}
+	}
+}
+
 func TestAnswerIsNoLongerThanTheClientAllows(t *testing.T) {
-	long := appendOutcome(nil, []channel.ID{{Shard: 1<<32 - 1, Position: 1<<64 - 1}}, nil)
+	long := appendOutcome(nil, []channel.Stored{{ID: channel.ID{Shard: 1<<32 - 1, Position: 1<<64 - 1}}}, nil, true)
 	if int64(len(seal(long, 0))) > maxAnswer(1, 1) {
 		t.Errorf("%d bytes, allowed are %d", len(long), maxAnswer(1, 1))
 	}
-	text := appendOutcome(nil, nil, &channel.Refused{Err: &said{text: string(make([]byte, 1000))}, RetryAfter: 1<<63 - 1})
+	text := appendOutcome(nil, nil, &channel.Refused{Err: &said{text: string(make([]byte, 1000))}, RetryAfter: 1<<63 - 1}, true)
 	if int64(len(seal(text, 0))) > maxAnswer(1, 1) {
 		t.Errorf("%d bytes, allowed are %d", len(text), maxAnswer(1, 1))
 	}

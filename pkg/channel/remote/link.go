@@ -16,6 +16,10 @@ import (
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
+// headerDuplicates is on each request of a client that reads the outcome
+// known. A Server from before it does not look at it.
+const headerDuplicates = "Penstock-Append-Duplicates"
+
 // Headers of an answer. headerVersion is on every answer of a Server: what
 // comes without it comes from somebody else. headerDraining is on those of an
 // owner that stops.
@@ -154,7 +158,7 @@ func (l *link) encode(batch []*item, size int64) {
 		b = append(b, "\r\nAuthorization: Bearer "...)
 		b = append(b, l.token...)
 	}
-	b = append(b, "\r\nContent-Type: application/octet-stream\r\nContent-Length: "...)
+	b = append(b, "\r\nContent-Type: application/octet-stream\r\n"+headerDuplicates+": true\r\nContent-Length: "...)
 	b = strconv.AppendInt(b, size+sumSize, 10)
 	b = append(b, "\r\n\r\n"...)
 	from := len(b)

@@ -47,7 +47,7 @@ type item struct {
 	tried []*owner // that did not take it
 
 	// The answer, the caller's once done has its token.
-	ids []channel.ID
+	ids []channel.Stored
 	err error
 }
 

@@ -116,7 +116,7 @@ func TestBatchWithSeveralHomesIsStoredWhereEachBelongs(t *testing.T) {
 		if log := &logs[id.Shard/16]; log.ids()[id.Position-1] != fmt.Sprint(i) {
 			t.Errorf("event %d is said to be at %s, where %s is", i, id, log.ids()[id.Position-1])
 		}
-		seen[id] = true
+		seen[id.ID] = true
 	}
 	if len(seen) != len(batch) {
 		t.Errorf("%d ids for %d events", len(seen), len(batch))
@@ -147,7 +147,7 @@ func TestBatchAcrossOwnersIsStoredRefusedOrUnknown(t *testing.T) {
 			var addresses []string
 			for _, err := range []error{tt.first, tt.next} {
 				var log storing
-				address, _, _ := serve(t, remote.ServerOptions{Appender: of(appenderFunc(func(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.ID, error) {
+				address, _, _ := serve(t, remote.ServerOptions{Appender: of(appenderFunc(func(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.Stored, error) {
 					if err != nil {
 						return nil, err
 					}

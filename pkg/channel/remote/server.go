@@ -214,8 +214,9 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request) (status int, err e
 		buffer = new([]byte)
 	}
 	b := (*buffer)[:0]
+	duplicates := len(r.Header[headerDuplicates]) > 0
 	for i := range groups {
-		b = appendOutcome(b, groups[i].ids, groups[i].err)
+		b = appendOutcome(b, groups[i].ids, groups[i].err, duplicates)
 	}
 	b = seal(b, 0)
 	header := w.Header()

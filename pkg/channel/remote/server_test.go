@@ -145,7 +145,7 @@ func TestReasonsAreKeptApartAcrossTheHop(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var calls atomic.Int64
-			log := appenderFunc(func(context.Context, channel.UID, []event.Event) ([]channel.ID, error) {
+			log := appenderFunc(func(context.Context, channel.UID, []event.Event) ([]channel.Stored, error) {
 				calls.Add(1)
 				return nil, tt.err
 			})
@@ -222,7 +222,7 @@ func TestBrokerThatIsNotThereIsToldFromOneNotLoaded(t *testing.T) {
 func TestAppendsOfOneRequestHaveEachTheirOwnOutcome(t *testing.T) {
 	// What fits alone must not be refused for its neighbours' size.
 	var log storing
-	choosy := appenderFunc(func(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.ID, error) {
+	choosy := appenderFunc(func(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.Stored, error) {
 		total := 0
 		for _, e := range events {
 			total += e.Size()
@@ -256,9 +256,9 @@ func TestAppendsOfOneRequestHaveEachTheirOwnOutcome(t *testing.T) {
 
 func TestServerTakesOnlySoMuchAtOnce(t *testing.T) {
 	release := make(chan struct{})
-	log := appenderFunc(func(_ context.Context, _ channel.UID, events []event.Event) ([]channel.ID, error) {
+	log := appenderFunc(func(_ context.Context, _ channel.UID, events []event.Event) ([]channel.Stored, error) {
 		<-release
-		return make([]channel.ID, len(events)), nil
+		return make([]channel.Stored, len(events)), nil
 	})
 	s := remote.NewServer(remote.ServerOptions{Appender: of(log), Authorize: everybody, MaxInFlight: 1500})
 	body := sealed(one("a", anEvent(t, "1", "", 1000)))

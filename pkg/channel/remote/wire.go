@@ -72,7 +72,7 @@ func unseal(b []byte) ([]byte, error) {
 type group struct {
 	uid    channel.UID
 	events []event.Event
-	ids    []channel.ID
+	ids    []channel.Stored
 	err    error
 }
 

@@ -2,9 +2,12 @@ package kube
 
 import (
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 	"knative.dev/eventing/pkg/client/clientset/versioned"
 	"knative.dev/eventing/pkg/client/informers/externalversions"
+
+	"github.com/penstock-events/penstock/pkg/config"
 )
 
 // NewClient makes the client of a Source, under a name that the API server's
@@ -18,7 +21,20 @@ func NewClient(c *rest.Config, userAgent string) (versioned.Interface, error) {
 // NewFactory makes informers of all namespaces whose caches hold what Strip
 // leaves, and that never list again but to catch up.
 func NewFactory(client versioned.Interface) externalversions.SharedInformerFactory {
-	return externalversions.NewSharedInformerFactoryWithOptions(client, 0, externalversions.WithTransform(Strip))
+	return newFactory(client, Strip)
+}
+
+func newFactory(client versioned.Interface, strip cache.TransformFunc) externalversions.SharedInformerFactory {
+	return externalversions.NewSharedInformerFactoryWithOptions(client, 0, externalversions.WithTransform(strip))
+}
+
+// StripUnordered is Strip for a process that knows no Triggers but those that
+// order by key: of the others it leaves the name.
+func StripUnordered(obj any) (any, error) {
+	if t, ok := obj.(*eventingv1.Trigger); ok && !config.OrdersByKey(t.Annotations) {
+		t.Annotations, t.Spec, t.Status = nil, eventingv1.TriggerSpec{}, eventingv1.TriggerStatus{}
+	}
+	return Strip(obj)
 }
 
 // Strip takes from a Broker or Trigger what the data plane does not use, before

@@ -48,8 +48,9 @@ type Options struct {
 	Factory externalversions.SharedInformerFactory
 	Client  versioned.Interface
 
-	// BrokersOnly leaves Triggers alone, which may be thousands: for a process
-	// that takes events and delivers none.
+	// BrokersOnly leaves Triggers out, which may be thousands, but for those that
+	// order by key: for a process that takes events and delivers none. It must
+	// know where the events of a Broker with such a Trigger have their home.
 	BrokersOnly bool
 
 	// Compile is passed on to config.Compile. Generation, Previous and Removed are

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +27,7 @@ type Source struct {
 	ready atomic.Bool
 
 	brokers  eventinglisters.BrokerLister
-	triggers eventinglisters.TriggerLister // nil with BrokersOnly
+	triggers eventinglisters.TriggerLister
 
 	// touched holds one token while there is a change that has not been looked at.
 	touched chan struct{}
@@ -52,6 +53,9 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Snapshot)) error {
 			return errors.New("watch configuration: neither a client nor informers were given")
 		}
 		factory = NewFactory(s.o.Client)
+		if s.o.BrokersOnly {
+			factory = newFactory(s.o.Client, StripUnordered)
+		}
 		defer factory.Shutdown() // waits for the informers
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -76,12 +80,9 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Snapshot)) error {
 func (s *Source) watch(factory externalversions.SharedInformerFactory) (synced []cache.InformerSynced, leave func(), err error) {
 	brokers := factory.Eventing().V1().Brokers()
 	s.brokers = brokers.Lister()
-	informers := map[string]cache.SharedIndexInformer{config.KindBroker: brokers.Informer()}
-	if !s.o.BrokersOnly {
-		triggers := factory.Eventing().V1().Triggers()
-		s.triggers = triggers.Lister()
-		informers[config.KindTrigger] = triggers.Informer()
-	}
+	triggers := factory.Eventing().V1().Triggers()
+	s.triggers = triggers.Lister()
+	informers := map[string]cache.SharedIndexInformer{config.KindBroker: brokers.Informer(), config.KindTrigger: triggers.Informer()}
 	var leaves []func()
 	leave = func() {
 		for _, l := range leaves {
@@ -174,8 +175,9 @@ func (s *Source) look(apply func(*config.Snapshot)) time.Duration {
 	brokers, err := s.brokers.List(labels.Everything())
 	if err == nil {
 		var triggers []*eventingv1.Trigger
-		if s.triggers != nil {
-			triggers, err = s.triggers.List(labels.Everything())
+		triggers, err = s.triggers.List(labels.Everything())
+		if s.o.BrokersOnly {
+			triggers = slices.DeleteFunc(triggers, func(t *eventingv1.Trigger) bool { return !config.OrdersByKey(t.Annotations) })
 		}
 		if err == nil && (s.state.take(brokers, triggers, s.o.Now()) || s.last == nil) {
 			s.compile()

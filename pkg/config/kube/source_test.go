@@ -58,17 +58,21 @@ func TestAnEmptyClusterIsASnapshotToo(t *testing.T) {
 	})
 }
 
-// An ingress has no right to read Triggers and no use for them.
-func TestWithBrokersOnlyNobodyAsksForTriggers(t *testing.T) {
+// An ingress has no use for Triggers but to know which Brokers keep an order.
+func TestWithBrokersOnlyTriggersCountThatOrderByKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := start(t, Options{BrokersOnly: true}, broker("shop", "default", "b1"), trigger("shop", "orders", "t1", "default"))
+		ordered := trigger("shop", "audit", "t2", "orders")
+		ordered.Annotations = map[string]string{config.OrderAnnotation: config.OrderKey}
+		c := start(t, Options{BrokersOnly: true}, broker("shop", "default", "b1"), broker("shop", "orders", "b2"),
+			trigger("shop", "billing", "t1", "default"), ordered)
 		defer c.stop()
-		if s := c.last(); len(s.Brokers()) != 1 || len(s.Triggers()) != 0 {
-			t.Errorf("brokers %v, triggers %v", s.Brokers(), s.Triggers())
+		s := c.last()
+		if len(s.Brokers()) != 2 || len(s.Triggers()) != 1 || s.Triggers()[0].Name != "audit" {
+			t.Fatalf("brokers %v, triggers %v", s.Brokers(), s.Triggers())
 		}
-		for _, action := range c.client.Actions() {
-			if action.GetResource().Resource == "triggers" && action.GetVerb() != "create" {
-				t.Errorf("%s of triggers", action.GetVerb())
+		for name, want := range map[string]channel.Keying{"default": 0, "orders": channel.KeySubject} {
+			if b, _ := s.Broker("shop", name); b.Keying() != want {
+				t.Errorf("broker %s homes by %d, want %d", name, b.Keying(), want)
 			}
 		}
 	})
