@@ -199,7 +199,7 @@ func report(b *testing.B, d *desk) {
 }
 
 // BenchmarkStoryAmongTenMillionRecords tells stories of a journal of 5,000,000
-// events with an attempt each, by ID and by CloudEvents id. It needs 2 GB.
+// events with an attempt each, by ID and by CloudEvents id. It needs 600 MB of disk.
 func BenchmarkStoryAmongTenMillionRecords(b *testing.B) {
 	if testing.Short() {
 		b.Skip("builds 10,000,000 records")
