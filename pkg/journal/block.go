@@ -288,6 +288,9 @@ func (c *contents) name(kind byte, r *reader) bool {
 	for uint32(len(c.names)) < number {
 		c.names = append(c.names, name{})
 	}
+	if was := &c.names[number-1]; was.uid != "" && *was != n {
+		return false // a number stands for one thing only
+	}
 	c.names[number-1] = n
 	return true
 }

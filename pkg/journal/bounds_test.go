@@ -88,16 +88,16 @@ func TestOldEventsRecordedTodayAreNew(t *testing.T) {
 func TestADiskThatDoesNotKeepUpCostsRecordsAndNoTime(t *testing.T) {
 	everywhere(t, func(t *testing.T, s store) {
 		disk := &faulty{store: s}
-		d := start(t, disk, Options{})
+		d := start(t, disk, Options{SegmentBytes: 4 * leastSegment})
 		d.fill(1, 1)
 		stuck := make(chan struct{})
 		disk.hang.Store(&stuck)
 		began := time.Now()
 		e := order(t, "x")
-		const n = 200_000
+		const n = 12_000
 		for p := range channel.Position(n) {
 			d.accept(10+p, e)
-			if p == 10_000 {
+			if p == 1000 {
 				d.settle() // the writer takes the first buffer and hangs
 			}
 		}
@@ -105,7 +105,7 @@ func TestADiskThatDoesNotKeepUpCostsRecordsAndNoTime(t *testing.T) {
 		if dropped == 0 || dropped >= n {
 			t.Fatalf("%d of %d dropped", dropped, n)
 		}
-		if n := cap(d.cur.data) + cap(d.writing.data); n > 4*maxBuffer {
+		if n := cap(d.cur.data) + cap(d.writing.data); n > 4*d.room {
 			t.Errorf("%d bytes of buffers", n)
 		}
 		// The gap is known before it is written.
@@ -172,7 +172,8 @@ func TestAFailingDiskCostsRecordsUntilItWorks(t *testing.T) {
 				for range 2 {
 					for p := range channel.Position(300) {
 						d.story(channel.ID{Position: 1 + p})
-						if got := d.story(channel.ID{Position: 5000 + p}); got.EventID != fmt.Sprint("order-", 5000+p) || len(got.Gaps) != 0 {
+						if got := d.story(channel.ID{Position: 5000 + p}); got.EventID != fmt.Sprint("order-", 5000+p) || len(got.Gaps) != 0 ||
+							got.BrokerName != "shop/default" || got.Triggers[0].Name != "shop/mail" {
 							t.Fatalf("%+v", got)
 						}
 					}
@@ -234,15 +235,15 @@ func TestAnIndexThatCannotBeWrittenIsWrittenLater(t *testing.T) {
 func TestOneReadOfAnIndexFindsAnEvent(t *testing.T) {
 	everywhere(t, func(t *testing.T, s store) {
 		disk := &faulty{store: s}
-		d := start(t, disk, Options{SegmentBytes: 256 << 10, MaxBytes: 64 << 20})
-		const n = 60_000
+		d := start(t, disk, Options{SegmentBytes: 128 << 10, MaxBytes: 64 << 20})
+		const n = 25_000
 		d.fill(1, n)
 		segments := int64(d.segments())
 		if segments < 8 {
 			t.Fatalf("%d segments", segments)
 		}
 		pages, reads := disk.pages.Load(), disk.reads.Load()
-		const asked = 500
+		const asked = 250
 		for i := range channel.Position(asked) {
 			if got := d.story(channel.ID{Position: 1 + i*(n/asked)}); got.Triggers[0].Final != Delivered {
 				t.Fatalf("%+v", got)
@@ -258,7 +259,7 @@ func TestOneReadOfAnIndexFindsAnEvent(t *testing.T) {
 			t.Errorf("%d reads of blocks, want at most %d", reads, most)
 		}
 		pages, reads = disk.pages.Load(), disk.reads.Load()
-		if got := d.find(Query{ID: "order-31415"}); len(got.Events) != 1 || got.Next != "" {
+		if got := d.find(Query{ID: "order-16180"}); len(got.Events) != 1 || got.Next != "" {
 			t.Errorf("%+v", got)
 		}
 		if n := disk.pages.Load() - pages; n > segments+2 {
@@ -266,6 +267,65 @@ func TestOneReadOfAnIndexFindsAnEvent(t *testing.T) {
 		}
 		if n := disk.reads.Load() - reads; n > 4 {
 			t.Errorf("%d reads of blocks for an id", n)
+		}
+	})
+}
+
+// TestANumberStandsForOneTriggerOnly, also where the buffer is lost in which
+// it was given: the disk fails while the next segment has begun.
+func TestANumberStandsForOneTriggerOnly(t *testing.T) {
+	everywhere(t, func(t *testing.T, s store) {
+		disk := &faulty{store: s}
+		d := start(t, disk, Options{SegmentBytes: leastSegment})
+		d.fill(1, 1)
+		stuck := make(chan struct{})
+		disk.hang.Store(&stuck)
+		for p := range channel.Position(300) { // into the rest of the segment
+			id := d.accept(10+p, order(t, "x"))
+			d.mail.Attempt(id, Attempt{Number: 1, Answer: make([]byte, maxAnswer)})
+			if p%7 == 6 {
+				d.settle()
+			}
+		}
+		d.bill.Attempt(channel.ID{Position: 1}, Attempt{Number: 1}) // its names are in the buffer that goes
+		disk.breaks(errors.New("input/output error"))
+		disk.hang.Store(nil)
+		close(stuck)
+		d.settle()
+		disk.mends()
+		time.Sleep(retryAfter + time.Second)
+		other := d.Broker("uid-other", "other/default")
+		other.Trigger("uid-new", "other/new").Attempt(channel.ID{Position: 7}, Attempt{Number: 1})
+		other.Trigger("uid-more", "other/more").Attempt(channel.ID{Position: 7}, Attempt{Number: 1})
+		id := d.accept(1000, order(t, "after"))
+		d.bill.Attempt(id, Attempt{Number: 1})
+		for range 2 {
+			if got := d.story(id); got.BrokerName != "shop/default" || len(got.Triggers) != 2 || got.Triggers[1].Name != "shop/bill" || len(got.Triggers[1].Attempts) != 1 {
+				t.Errorf("%+v", got)
+			}
+			if got, err := d.Story(t.Context(), "uid-other", channel.ID{Position: 7}); err != nil || len(got.Triggers) != 2 || got.Triggers[1].Name != "other/more" {
+				t.Errorf("%+v, %v", got, err)
+			}
+			d.stop()
+			d = start(t, disk, Options{SegmentBytes: leastSegment})
+		}
+	})
+}
+
+// TestWhatIsRecordedAfterTheEndIsDropped, and what came before it is not.
+func TestWhatIsRecordedAfterTheEndIsDropped(t *testing.T) {
+	everywhere(t, func(t *testing.T, s store) {
+		d := start(t, s, Options{})
+		before := d.accept(1, order(t, "before"))
+		d.stop()
+		after := d.accept(2, order(t, "after"))
+		if got := d.Stats(); got.Records != 1 || got.Dropped != 1 {
+			t.Errorf("%+v", got)
+		}
+		d = start(t, s, Options{})
+		d.story(before)
+		if _, err := d.Story(t.Context(), "uid-shop", after); !errors.Is(err, ErrNotFound) {
+			t.Error(err)
 		}
 	})
 }

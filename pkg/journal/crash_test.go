@@ -25,11 +25,11 @@ func TestAKillCostsTheLastMoments(t *testing.T) {
 	kill := func() string { return copyOf(t, dir) }
 	synctest.Test(t, func(t *testing.T) {
 		d := start(t, directory(dir), Options{SegmentBytes: leastSegment, MaxBytes: 16 << 20})
-		for i := range 2000 {
+		for i := range 1200 {
 			id := d.accept(channel.Position(i+1), order(t, fmt.Sprint("order-", i+1)))
 			d.mail.Attempt(id, Attempt{Number: 1, Start: time.Now(), Status: 200, Final: Delivered})
 			time.Sleep(time.Millisecond)
-			if i%97 == 0 {
+			if i%197 == 0 {
 				synctest.Wait()
 				copies = append(copies, kill())
 				upTo = append(upTo, i-40)
@@ -39,7 +39,7 @@ func TestAKillCostsTheLastMoments(t *testing.T) {
 	for i, dir := range copies {
 		synctest.Test(t, func(t *testing.T) {
 			d := start(t, directory(dir), Options{SegmentBytes: leastSegment, MaxBytes: 16 << 20})
-			for n := 1; n <= upTo[i]; n++ {
+			for n := upTo[i]; n > 0; n -= 1 + (upTo[i]-n)%13 {
 				if got := d.story(channel.ID{Position: channel.Position(n)}); got.EventID != fmt.Sprint("order-", n) ||
 					got.Triggers[0].Final != Delivered || len(got.Gaps) > 0 {
 					t.Fatalf("copy %d: %+v", i, got)
@@ -228,7 +228,7 @@ func TestATornEndCostsWhatIsTorn(t *testing.T) {
 	_, last := firstAndLast(w)
 	b := w.files[last]
 	before := -1
-	for n := 0; n <= len(b); n += 1 + n%17 {
+	for n := 0; n <= len(b); n += 1 + n%53 {
 		whole, d := w.read(t, w.with(last, b[:n]))
 		if whole < before {
 			t.Fatalf("%d whole stories with %d bytes, %d with fewer", whole, n, before)
@@ -257,7 +257,7 @@ func TestADamagedBlockIsAGapAndNeverAWrongStory(t *testing.T) {
 	first, last := firstAndLast(w)
 	for _, name := range []string{first, last} {
 		b := w.files[name]
-		for at := segmentHeader; at < len(b); at += 13 {
+		for at := segmentHeader; at < len(b); at += 37 {
 			bad := bytes.Clone(b)
 			bad[at] ^= 0x41
 			whole, d := w.read(t, w.with(name, bad))
@@ -326,7 +326,7 @@ func TestAnIndexCanBeMadeAgain(t *testing.T) {
 	for n := 0; n < len(b); n += 1 + len(b)/20 {
 		check(fmt.Sprint("cut at ", n), b[:n])
 	}
-	for at := 0; at < len(b); at += 1 + at%61 {
+	for at := 0; at < len(b); at += 1 + at%119 {
 		bad := bytes.Clone(b)
 		bad[at] ^= 0x41
 		check(fmt.Sprint("byte ", at), bad)

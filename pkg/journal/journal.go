@@ -10,8 +10,8 @@ import (
 
 // Options of a Journal. The zero value works.
 type Options struct {
-	// Retention is how long records are kept at least where MaxBytes allows, and
-	// at most but for an eighth of it. 0 means 24 hours.
+	// Retention is how long records are kept where MaxBytes allows. They may stay
+	// up to a fifth longer, since files go as a whole. 0 means 24 hours.
 	Retention time.Duration
 
 	// MaxBytes bounds all files together. The oldest records make room. 0 means
@@ -131,12 +131,10 @@ func (j *Journal) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	flush := time.NewTimer(0)
-	if !flush.Stop() {
-		<-flush.C
-	}
+	flush := time.NewTimer(flushAfter)
+	flush.Stop()
 	defer flush.Stop()
-	sweep := time.NewTimer(0)
+	sweep := time.NewTimer(flushAfter)
 	defer sweep.Stop()
 	for {
 		sweep.Reset(j.untilSweep())

@@ -109,6 +109,9 @@ func (j *Journal) take(n uint64, last bool) error {
 	if err != nil {
 		return err
 	}
+	if size > largestSegment+2*maxBuffer {
+		return fmt.Errorf("%d bytes: no segment is so large", size)
+	}
 	head := make([]byte, segmentHeader)
 	f.ReadAt(head, 0) // what is missing does not verify
 	nonce, err := parseHead(head, n)

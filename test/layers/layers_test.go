@@ -37,6 +37,7 @@ var layer = map[string]int{
 	"pkg/dedup":               2,
 	"pkg/channel/channeltest": 2,
 	"pkg/loaded":              2,
+	"pkg/journal":             2,
 	"pkg/auth/tokenreview":    2,
 
 	"pkg/config/file":  3,
