@@ -178,7 +178,11 @@ func TestCheckNamesWhatIsWrongWithTheFiles(t *testing.T) {
 	checkpoints, segments := im.names(checkpointSuffix), im.names(segmentSuffix)
 	last := segments[len(segments)-1]
 	flipped := func(b []byte) []byte { b[len(b)/2] ^= 1; return b }
-	newer := func(b []byte) []byte { binary.LittleEndian.PutUint32(b[8:], formatVersion+7); return b }
+	newer := func(b []byte) []byte {
+		binary.LittleEndian.PutUint32(b[8:], formatVersion+7)
+		binary.LittleEndian.PutUint32(b[12:], checkpointSum(b))
+		return b
+	}
 	extra := func(name, text string) image { return im.with(name, func([]byte) []byte { return []byte(text) }) }
 	for what, c := range map[string]struct {
 		im       image

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"path/filepath"
 	"slices"
 
@@ -127,7 +128,7 @@ func (l *Log) writeCheckpoint(sequence uint64, c cover, body []byte) error {
 //
 //	 0 "PENSTKCP"
 //	 8 u32 format version
-//	12 u32 CRC32C of the rest of the file
+//	12 u32 CRC32C of the version and of the rest of the file; before version 3 of the rest alone
 //	16 u64 length of the rest, after these 24 bytes
 func putCheckpoint(c cover, body []byte) []byte {
 	rest := encodeCover(c)
@@ -136,8 +137,18 @@ func putCheckpoint(c cover, body []byte) []byte {
 	binary.LittleEndian.PutUint32(b[8:], formatVersion)
 	binary.LittleEndian.PutUint64(b[16:], uint64(len(rest)))
 	b = append(b, rest...)
-	binary.LittleEndian.PutUint32(b[12:], checksum(b[16:]))
+	binary.LittleEndian.PutUint32(b[12:], checkpointSum(b))
 	return b
+}
+
+// checkpointSum is the checksum of a checkpoint's file. The version is part of
+// it: a damaged one could be another that there is, by which the rest reads
+// otherwise.
+func checkpointSum(b []byte) uint32 {
+	if binary.LittleEndian.Uint32(b[8:]) < 3 {
+		return checksum(b[16:])
+	}
+	return crc32.Update(checksum(b[8:12]), castagnoli, b[16:])
 }
 
 // readCheckpoint verifies a checkpoint and splits it.
@@ -162,7 +173,7 @@ func (l *Log) readCheckpoint(name string) (c cover, body []byte, err error) {
 		return c, nil, &CorruptError{File: name, Reason: "not a checkpoint"}
 	}
 	version := binary.LittleEndian.Uint32(b[8:])
-	if binary.LittleEndian.Uint32(b[12:]) != checksum(b[16:]) || binary.LittleEndian.Uint64(b[16:]) != uint64(size-checkpointHeader) {
+	if binary.LittleEndian.Uint32(b[12:]) != checkpointSum(b) || binary.LittleEndian.Uint64(b[16:]) != uint64(size-checkpointHeader) {
 		return c, nil, &CorruptError{File: name, Reason: "checkpoint has a bad checksum"}
 	}
 	if version < oldestVersion || version > formatVersion {
@@ -319,6 +330,9 @@ func (l *Log) decodeState(body []byte, version uint32) error {
 			b.decodeGaps(&d)
 		}
 		l.enter(b)
+	}
+	if d.err == nil && len(d.rest) > 0 {
+		return fmt.Errorf("%d bytes behind the end", len(d.rest))
 	}
 	return d.err
 }

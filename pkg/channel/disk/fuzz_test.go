@@ -27,6 +27,8 @@ func FuzzRecover(f *testing.F) {
 	f.Add(uint8(1), uint32(5000), uint32(0), byte(0))
 	f.Add(uint8(2), uint32(1<<20), uint32(60), byte(255))
 	f.Add(uint8(3), uint32(64), uint32(70), byte(8))
+	f.Add(uint8(2), uint32(5000), uint32(8), byte(1)) // of the checkpoint, the format version
+	f.Add(uint8(2), uint32(5000), uint32(8), byte(2))
 	f.Fuzz(func(t *testing.T, file uint8, length, at uint32, flip byte) {
 		names := append(im.names(segmentSuffix), im.names(checkpointSuffix)...)
 		changed := im.with(names[int(file)%len(names)], func(b []byte) []byte {

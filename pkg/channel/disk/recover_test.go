@@ -152,8 +152,9 @@ func TestNewerFormatIsRefusedInOneLine(t *testing.T) {
 	checkpoints := im.names(checkpointSuffix)
 	newer := im.with(checkpoints[len(checkpoints)-1], func(b []byte) []byte {
 		binary.LittleEndian.PutUint32(b[8:], formatVersion+1)
+		binary.LittleEndian.PutUint32(b[12:], checkpointSum(b))
 		return b
-	}).with(im.names(segmentSuffix)[0], func(b []byte) []byte { return b })
+	})
 	segment := im.with(im.names(segmentSuffix)[0], func(b []byte) []byte {
 		binary.LittleEndian.PutUint32(b[8:], formatVersion+1)
 		binary.LittleEndian.PutUint32(b[60:], checksum(b[:60]))
@@ -168,6 +169,27 @@ func TestNewerFormatIsRefusedInOneLine(t *testing.T) {
 		}
 		if fmt.Sprint(read(t, dir)) != fmt.Sprint(changed) {
 			t.Errorf("%s: the store has changed", what)
+		}
+	}
+}
+
+// A version that was damaged into one that there is would have the checkpoint
+// read otherwise than it was written.
+func TestADamagedVersionIsDamageAndNoOtherFormat(t *testing.T) {
+	im, all := crashed(t, 3, 1, 40)
+	for _, name := range im.names(checkpointSuffix) {
+		for version := range uint32(formatVersion + 3) {
+			if version == formatVersion {
+				continue
+			}
+			dir := im.with(name, func(b []byte) []byte {
+				binary.LittleEndian.PutUint32(b[8:], version)
+				return b
+			}).write(t)
+			var newer *VersionError
+			if loud, silent := verify(t, dir, tiny, all, 40); silent != nil || errors.As(loud, &newer) {
+				t.Errorf("%s with version %d: loud %v, silent %v", name, version, loud, silent)
+			}
 		}
 	}
 }
