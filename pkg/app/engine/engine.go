@@ -73,7 +73,11 @@ type Engine struct {
 	views    *views
 	ready    *readiness
 	registry *prometheus.Registry
-	apply    *applier
+
+	paused     map[channel.UID]time.Time
+	savePaused func(map[channel.UID]time.Time) error // nil with Memory: events do not outlive the process either
+
+	apply *applier
 }
 
 // Open opens the logs. After an error nothing is open; otherwise the caller
@@ -91,6 +95,7 @@ func Open(o Options) (*Engine, error) {
 	e.client = deliver.New(deliver.Options{Guard: o.Guard, MaxIdle: o.MaxIdle})
 	e.Dispatcher = dispatch.New(dispatch.Options{
 		Sender: e.client, Metrics: e.Metrics, Logger: o.Logger, Logs: e.logs, DrainTimeout: o.DrainTimeout, Keys: o.Keys, Replied: o.Replied,
+		Paused: e.paused, SavePaused: e.savePaused,
 	})
 	e.views = newViews(e.Dispatcher)
 	e.ready = &readiness{logs: e.logs}
@@ -108,6 +113,11 @@ func (e *Engine) open(scrubRate int64) error {
 		if err := backup.Unfinished(e.o.Data); err != nil {
 			return err
 		}
+		kept, paused, err := openPauses(e.o.Data)
+		if err != nil {
+			return err
+		}
+		e.paused, e.savePaused = paused, kept.save
 		log, err := disk.Open(filepath.Join(e.o.Data, "log"), disk.Options{
 			Logger: e.o.Logger, SyncObserver: e.Metrics.Synced, ScrubRate: scrubRate, ScrubObserver: e.Metrics,
 		})
@@ -187,6 +197,7 @@ func (e *Engine) StartMetrics(life *process.Lifecycle, ln net.Listener) {
 // where events are posted.
 func (e *Engine) API(o api.Options) *api.Server {
 	o.Source = e.views
+	o.Control = control{e.Dispatcher}
 	o.Ready = e.ready.reasons
 	o.Latched = e.ready.latched
 	o.Storage = examine(e.logs)
