@@ -230,7 +230,7 @@ func TestEveryAnnotationIsInTheReference(t *testing.T) {
 		}
 		return words
 	})
-	if !slices.Contains(supported, "concurrency") || !slices.Contains(planned, "order") {
+	if !slices.Contains(supported, "concurrency") || len(planned) == 0 {
 		t.Fatalf("annotations stand elsewhere than this test thinks; it found %q and %q", supported, planned)
 	}
 	for _, key := range supported {

@@ -13,6 +13,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/config/file"
 	"github.com/penstock-events/penstock/pkg/config/kube"
 	"github.com/penstock-events/penstock/pkg/deliver"
+	"github.com/penstock-events/penstock/pkg/dispatch"
 	"github.com/penstock-events/penstock/pkg/event"
 	"github.com/penstock-events/penstock/pkg/filter"
 	"github.com/penstock-events/penstock/pkg/ingress"
@@ -44,6 +45,8 @@ func TestLimitsInTheReferenceAreThoseOfTheProgram(t *testing.T) {
 		"settled events":                         strconv.Itoa(int(config.DefaultRetention/time.Hour)) + " h and " + strconv.Itoa(config.DefaultRetentionBytes>>30) + " GiB a Broker",
 		"wait between attempts":                  minutes(deliver.DefaultBackoffMax),
 		"one attempt":                            minutes(deliver.DefaultTimeout),
+		"held by an open circuit":                minutes(dispatch.LeastHeld) + ", or all waits of `delivery`",
+		"waits of a retry schedule":              strconv.Itoa(deliver.MaxSchedule),
 		"Brokers and Triggers":                   thousands(config.MaxObjects),
 		"one file; files":                        mib(file.MaxFileBytes) + "; " + thousands(file.MaxFiles),
 		"grace of what was removed":              minutes(file.DefaultGrace),

@@ -13,7 +13,7 @@ const AccessGroup = "penstock.dev"
 // Access is what a request asks for, in the words of Kubernetes' authorization:
 // get deadletters in a namespace, or in all of them.
 type Access struct {
-	Verb      string // get, list or create
+	Verb      string // get, list, create or update
 	Resource  string // brokers, triggers, deadletters, events, backups or diagnoses, of AccessGroup
 	Namespace string // "" is all
 }
@@ -41,6 +41,9 @@ func (r route) access(req *http.Request, q url.Values) Access {
 	}
 	if req.Method == http.MethodPost {
 		a.Verb = "create"
+	}
+	if r.verb != "" {
+		a.Verb = r.verb
 	}
 	return a
 }

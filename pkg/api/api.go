@@ -2,9 +2,11 @@
 // /healthz and /readyz beside it. docs/openapi.yaml describes it; the shapes
 // are in package v1.
 //
-// It promises to read only: no request changes a Broker, a Trigger or an
-// event. It knows no users by itself. Either it is given somebody who says who
-// may (Options.Authorize), or whoever reaches the port may read everything: then
+// What it changes is how events are delivered, by the few paths of control.go:
+// a Trigger's delivery is paused and resumed, an event is skipped. Each leaves a line
+// "audit" in the log. No request changes a Broker, a Trigger or what is in an
+// event, and all others only read. It knows no users by itself. Either it is given somebody who says who
+// may (Options.Authorize), or whoever reaches the port may do all of this: then
 // it listens on loopback unless told otherwise, and it refuses what a web page
 // in a browser on the same machine could make it answer (names in Host that
 // are not this machine's, requests from other origins). Bodies, pages,
@@ -20,6 +22,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/penstock-events/penstock/pkg/api/v1"
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/event"
@@ -48,6 +51,17 @@ type Lane struct {
 	Waiting  int       // events that wait for their next attempt
 
 	Window int // attempts that may be under way at once now
+
+	// What controls it, and why it waits; see v1.Trigger. An empty state of the
+	// circuit counts as closed.
+	Waits                        string
+	PausedByAnnotation, PausedBy bool      // PausedBy: a person
+	PausedUntil                  time.Time // when the person's pause ends by itself; zero: not
+	Rate                         float64
+	Ordered                      bool
+	BlockedKeys                  int
+	Blocked                      []v1.BlockedKey
+	Circuit                      v1.Circuit
 
 	// ColdSince is when a subscriber that scales from zero began to refuse, and
 	// SparedUntil how long that costs no attempt; zero where it takes events.
@@ -87,13 +101,20 @@ type Options struct {
 	// or internal. nil means that nothing is on disk.
 	Backup func(ctx context.Context, rate int64) (Backup, error)
 
+	// Control changes deliveries; nil where this process makes none.
+	Control Control
+
 	// IngressURL is what a Broker's address begins with: http://localhost:8080.
 	IngressURL string
 
 	// Authorize decides whether a request may have its answer; nil is yes. It is
-	// not asked about probes. With nil, whoever reaches the port may read
+	// not asked about probes. With nil, whoever reaches the port may do
 	// everything, and Hosts and the checks on browsers guard it instead.
 	Authorize func(r *http.Request, a Access) *Denied
+
+	// Who names whoever sent a request, for the audit; "" is nobody that is known,
+	// and nil never knows. It is asked after Authorize has let the request pass.
+	Who func(r *http.Request) string
 
 	// Hosts are names, beside localhost and every IP address, that a request
 	// may have in its Host header: the host names the API is meant to be

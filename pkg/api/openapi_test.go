@@ -128,7 +128,8 @@ func TestDocumentHasTheFieldsOfTheTypes(t *testing.T) {
 		"BrokerList": v1.BrokerList{}, "Broker": v1.Broker{}, "TriggerList": v1.TriggerList{}, "Trigger": v1.Trigger{},
 		"DeadLetterList": v1.DeadLetterList{}, "DeadLetter": v1.DeadLetter{}, "DeadLetterGroupList": v1.DeadLetterGroupList{}, "DeadLetterGroup": v1.DeadLetterGroup{}, "Explanation": v1.Explanation{},
 		"EventExplained": v1.EventExplained{}, "TriggerExplained": v1.TriggerExplained{}, "TailLine": v1.TailLine{},
-		"Diagnosis": v1.Diagnosis{}, "Finding": v1.Finding{}, "ProblemList": v1.ProblemList{}, "Problem": v1.Problem{}, "Error": v1.Error{},
+		"Diagnosis": v1.Diagnosis{}, "Finding": v1.Finding{}, "ProblemList": v1.ProblemList{}, "Circuit": v1.Circuit{}, "BlockedKey": v1.BlockedKey{}, "BlockedList": v1.BlockedList{},
+		"PauseRequest": v1.PauseRequest{}, "SkipRequest": v1.SkipRequest{}, "Problem": v1.Problem{}, "Error": v1.Error{},
 	} {
 		s := d.Components.Schemas[name]
 		if s == nil {

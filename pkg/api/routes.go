@@ -17,6 +17,7 @@ type route struct {
 	params   []string // query parameters it knows; others are refused
 	open     bool     // answers anybody under any Host, as probes and balancers ask
 	resource string   // what an authorizer is asked about, see Access
+	verb     string   // as well; "" is what the method says
 	serve    func(w http.ResponseWriter, r *http.Request, q url.Values) error
 }
 
@@ -29,6 +30,10 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/brokers/{namespace}/{name}/explain", method: http.MethodPost, resource: "triggers", serve: s.explain},
 		{path: "/api/v1/triggers", method: http.MethodGet, params: []string{"broker", "namespace"}, resource: "triggers", serve: s.listTriggers},
 		{path: "/api/v1/triggers/{namespace}/{name}", method: http.MethodGet, resource: "triggers", serve: s.getTrigger},
+		{path: "/api/v1/triggers/{namespace}/{name}/pause", method: http.MethodPost, resource: "triggers", verb: "update", serve: s.pause},
+		{path: "/api/v1/triggers/{namespace}/{name}/resume", method: http.MethodPost, resource: "triggers", verb: "update", serve: s.resume},
+		{path: "/api/v1/triggers/{namespace}/{name}/skip", method: http.MethodPost, resource: "triggers", verb: "update", serve: s.skip},
+		{path: "/api/v1/triggers/{namespace}/{name}/blocked", method: http.MethodGet, params: []string{"limit"}, resource: "triggers", serve: s.listBlocked},
 		{path: "/api/v1/deadletters", method: http.MethodGet, params: []string{"trigger", "broker", "limit", "cursor"}, resource: "deadletters", serve: s.listDead},
 		{path: "/api/v1/deadletters/groups", method: http.MethodGet, params: []string{"trigger", "broker"}, resource: "deadletters", serve: s.groupDead},
 		{path: "/api/v1/deadletters/{namespace}/{trigger}/{id}", method: http.MethodGet, resource: "deadletters", serve: s.getDead},

@@ -39,11 +39,18 @@ func (s *Server) listTriggers(w http.ResponseWriter, r *http.Request, q url.Valu
 func (s *Server) getTrigger(w http.ResponseWriter, r *http.Request, _ url.Values) error {
 	snapshot := s.opts.Source.Snapshot()
 	namespace, name := r.PathValue("namespace"), r.PathValue("name")
-	t, ok := snapshot.Trigger(namespace, name)
-	if !ok {
-		return refuse(http.StatusNotFound, "no trigger %.128q; GET /api/v1/triggers lists those there are", namespace+"/"+name)
+	t, err := findTrigger(snapshot, namespace, name)
+	if err != nil {
+		return err
 	}
 	return answer(w, s.viewTrigger(snapshot, t, s.lanes(r)))
+}
+
+func findTrigger(snapshot *config.Snapshot, namespace, name string) (*config.Trigger, error) {
+	if t, ok := snapshot.Trigger(namespace, name); ok {
+		return t, nil
+	}
+	return nil, refuse(http.StatusNotFound, "no trigger %.128q; GET /api/v1/triggers lists those there are", namespace+"/"+name)
 }
 
 func (s *Server) lanes(r *http.Request) map[channel.UID]Lane {
@@ -63,7 +70,21 @@ func (s *Server) viewTrigger(snapshot *config.Snapshot, t *config.Trigger, lanes
 		Subscriber: t.Subscriber, DeadLetterSink: t.DeadLetterSink, Filter: t.FilterSpec.Canonical(),
 		Backlog: lane.Backlog, InFlight: lane.InFlight, Waiting: lane.Waiting,
 		Delivered: lane.Delivered, Failed: lane.Failed, Spared: lane.Spared, Cancelled: lane.Cancelled,
-		Window: lane.Window,
+		Window: lane.Window, Waits: lane.Waits, Rate: lane.Rate, Ordered: lane.Ordered,
+		BlockedKeys: lane.BlockedKeys, Blocked: lane.Blocked, Circuit: lane.Circuit,
+	}
+	if view.Circuit.State == "" {
+		view.Circuit.State = "closed"
+	}
+	if view.Paused = lane.PausedByAnnotation || lane.PausedBy; lane.PausedBy {
+		view.PausedBy = "operator"
+		if !lane.PausedUntil.IsZero() {
+			until := lane.PausedUntil.UTC()
+			view.PausedUntil = &until
+		}
+	}
+	if lane.PausedByAnnotation {
+		view.PausedBy = "annotation"
 	}
 	if !lane.ColdSince.IsZero() {
 		since, until := lane.ColdSince.UTC(), lane.SparedUntil.UTC()

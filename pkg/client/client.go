@@ -113,6 +113,49 @@ func (c *Client) Trigger(ctx context.Context, namespace, name string) (v1.Trigge
 	return t, err
 }
 
+// Pause stops a Trigger's deliveries, for a duration such as 30m or, with "",
+// until Resume. It answers how the Trigger is then, as Resume and Skip do.
+func (c *Client) Pause(ctx context.Context, namespace, name, duration string) (v1.Trigger, error) {
+	return c.control(ctx, v1.PauseRequest{For: duration}, namespace, name, "pause")
+}
+
+// Resume ends a pause that somebody asked for.
+func (c *Client) Resume(ctx context.Context, namespace, name string) (v1.Trigger, error) {
+	return c.control(ctx, struct{}{}, namespace, name, "resume")
+}
+
+// Skip buries the event that a key of an ordered Trigger waits for.
+func (c *Client) Skip(ctx context.Context, namespace, name, id string) (v1.Trigger, error) {
+	return c.control(ctx, v1.SkipRequest{ID: id}, namespace, name, "skip")
+}
+
+// Blocked lists blocked keys of an ordered Trigger, at most limit; 0 means the
+// server's default, 100.
+func (c *Client) Blocked(ctx context.Context, namespace, name string, limit int) (v1.BlockedList, error) {
+	text := ""
+	if limit > 0 {
+		text = strconv.Itoa(limit)
+	}
+	var list v1.BlockedList
+	err := c.get(ctx, &list, values("limit", text), "triggers", namespace, name, "blocked")
+	return list, err
+}
+
+// control asks for a change of a Trigger's delivery.
+func (c *Client) control(ctx context.Context, body any, namespace, name, action string) (v1.Trigger, error) {
+	var t v1.Trigger
+	text, err := json.Marshal(body)
+	if err != nil {
+		return t, err
+	}
+	req, err := c.request(ctx, http.MethodPost, nil, bytes.NewReader(text), "triggers", namespace, name, action)
+	if err != nil {
+		return t, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	return t, c.do(req, &t)
+}
+
 // DeadLetterQuery asks for one page of dead letters.
 type DeadLetterQuery struct {
 	Trigger string // namespace/name; "" for all

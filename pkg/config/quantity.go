@@ -34,6 +34,9 @@ func parseISO(s string) (time.Duration, error) {
 	return d.ToTimeDuration(), nil
 }
 
+// ParseDuration reads a duration as annotations have it: 30s, 24h, 7d, PT24H.
+func ParseDuration(s string) (time.Duration, error) { return parseDuration(s) }
+
 // parseDuration reads an annotation's duration: as Go has it, with d for
 // days added, or ISO-8601.
 func parseDuration(s string) (time.Duration, error) {

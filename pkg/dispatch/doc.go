@@ -13,9 +13,14 @@
 // ingress.) A panic anywhere else is a broken invariant of ours and ends the
 // process, which loses nothing: that costs what a crash costs.
 //
+// Each lane has a window that follows what its subscriber takes (pace), a
+// circuit that keeps events from spending their attempts on a subscriber that is
+// down, and where its Trigger asks for it a rate, an order by key, or a pause.
+// LaneStatus says which of them is in the way.
+//
 // A lane whose subscriber scales from zero (config.Trigger.ScalesFromZero) has a
-// pace: its window follows what the subscriber takes, and what it refuses while
-// it is cold or full is no attempt. No other lane knows of it.
+// pace of its own kind: what the subscriber refuses while it is cold or full is
+// no attempt, and its circuit hears of it only after that.
 //
 // What it does not do: it makes no HTTP request itself (deliver does), decides
 // no retry of what counts (deliver.Policy does) and stores nothing (the channel

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
@@ -90,9 +91,7 @@ func (o *order) admit(it *item) bool {
 		o.behind++
 		return false
 	}
-	if len(key) > 0 {
-		at.key = string(append([]byte(nil), key...)) // the event's memory goes, the key stays
-	}
+	at.key = strings.Clone(key) // the event's memory goes, the key stays
 	l := &line{at: at, head: it.pos}
 	o.keys[at], o.heads[place{it.shard, it.pos}] = l, l
 	return true

@@ -130,7 +130,12 @@ func (l *lane) wakeMore() {
 // kick lets workers look that had nothing to do for a reason that has passed.
 func (l *lane) kick() {
 	l.arm()
-	for range min(l.room(), l.backlogLocked()) {
+	room := l.room()
+	if room == 0 || l.sinks.len() > 0 {
+		l.rest() // something else is in the way: that has its own time
+		l.wakeOne()
+	}
+	for range min(room, l.backlogLocked()) {
 		l.wakeOne()
 	}
 }

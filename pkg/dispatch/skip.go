@@ -1,12 +1,12 @@
 package dispatch
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-
 	"time"
 
 	"github.com/penstock-events/penstock/pkg/channel"
@@ -154,23 +154,31 @@ func (l *lane) blockedKeys(limit int) (blocked []Blocked, total int) {
 	if l.order == nil {
 		return nil, 0
 	}
-	var lines []*line
-	for _, head := range l.order.keys {
-		if !head.since.IsZero() {
-			lines = append(lines, head)
-		}
-	}
-	slices.SortFunc(lines, func(a, b *line) int {
+	// The map may be large and the lane waits: of those beyond the limit nothing is kept.
+	longer := func(a, b *line) int {
 		if c := a.since.Compare(b.since); c != 0 {
 			return c
 		}
-		return int(int64(a.head) - int64(b.head))
-	})
-	for _, head := range lines[:min(limit, len(lines))] {
+		return cmp.Or(cmp.Compare(a.head, b.head), cmp.Compare(a.at.shard, b.at.shard))
+	}
+	first := make([]*line, 0, limit+1)
+	for _, head := range l.order.keys {
+		if head.since.IsZero() {
+			continue
+		}
+		total++
+		if len(first) == limit && longer(head, first[limit-1]) > 0 {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(first, head, longer)
+		first = slices.Insert(first, at, head)
+		first = first[:min(len(first), limit)]
+	}
+	for _, head := range first {
 		blocked = append(blocked, Blocked{
 			Key: head.at.key, ID: l.broker.id(head.at.shard, head.head), Since: head.since,
 			Attempts: head.attempts, Next: head.next, Behind: head.behind.GetCardinality(),
 		})
 	}
-	return blocked, len(lines)
+	return blocked, total
 }

@@ -24,7 +24,9 @@ type LaneState struct {
 	InFlight        int           // attempts under way
 	Waiting         int           // failed and waiting for their next attempt
 	DeadLetters     uint64        // kept by the broker
-	Window          int           // of a lane that is paced; 0 for another
+	Window          int           // attempts that may be under way at once; 0 where nobody knows
+	Paused          bool          // by its annotation or by a person
+	CircuitOpen     bool          // the subscriber is down
 }
 
 // ChannelState is what one broker keeps.
@@ -54,10 +56,11 @@ func (m *Metrics) Watch(src Source) {
 type gauges struct {
 	src Source
 
-	backlog, oldest, inFlight, waiting, dead, window *prometheus.Desc
-	message                                          *prometheus.Desc
-	bytes, deadBytes, maxBytes                       *prometheus.Desc
-	known, knownBytes, knownWindow                   *prometheus.Desc
+	backlog, oldest, inFlight, waiting, dead *prometheus.Desc
+	window, paused, circuit                  *prometheus.Desc
+	message                                  *prometheus.Desc
+	bytes, deadBytes, maxBytes               *prometheus.Desc
+	known, knownBytes, knownWindow           *prometheus.Desc
 }
 
 func newGauges(src Source) *gauges {
@@ -73,7 +76,9 @@ func newGauges(src Source) *gauges {
 		inFlight:  desc("penstock_trigger_in_flight", "Attempts under way.", lane),
 		waiting:   desc("penstock_trigger_waiting_retries", "Events that wait for their next attempt.", lane),
 		dead:      desc("penstock_dead_letters", "Dead letters kept by the broker.", lane),
-		window:    desc("penstock_trigger_window", "Attempts that may be under way at once now, of triggers whose subscriber scales from zero.", lane),
+		window:    desc("penstock_trigger_window", "Attempts that may be under way at once now.", lane),
+		paused:    desc("penstock_trigger_paused", "1 while nothing is delivered because somebody has paused the trigger.", lane),
+		circuit:   desc("penstock_trigger_circuit_open", "1 while the subscriber is down and only probes are sent.", lane),
 		message:   desc("penstock_message_backlog", "Pending deliveries of this process, all triggers together: for autoscalers.", nil),
 		bytes:     desc("penstock_channel_bytes", "Bytes a broker keeps, all kinds of records.", broker),
 		deadBytes: desc("penstock_channel_dead_letter_bytes", "Bytes of dead letters a broker keeps.", broker),
@@ -87,7 +92,7 @@ func newGauges(src Source) *gauges {
 
 // Describe is prometheus.Collector's.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.backlog, g.oldest, g.inFlight, g.waiting, g.dead, g.window, g.message, g.bytes, g.deadBytes, g.maxBytes, g.known, g.knownBytes, g.knownWindow} {
+	for _, d := range []*prometheus.Desc{g.backlog, g.oldest, g.inFlight, g.waiting, g.dead, g.window, g.paused, g.circuit, g.message, g.bytes, g.deadBytes, g.maxBytes, g.known, g.knownBytes, g.knownWindow} {
 		ch <- d
 	}
 }
@@ -107,13 +112,18 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		sum.Waiting += s.Waiting
 		sum.DeadLetters += s.DeadLetters
 		sum.Window += s.Window
+		sum.Paused = sum.Paused || s.Paused
+		sum.CircuitOpen = sum.CircuitOpen || s.CircuitOpen
 		lanes[key] = sum
 		total += s.Backlog
 	}
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
+	flag := map[bool]float64{true: 1}
 	for key, s := range lanes {
+		gauge(g.paused, flag[s.Paused], key.broker, key.trigger)
+		gauge(g.circuit, flag[s.CircuitOpen], key.broker, key.trigger)
 		gauge(g.backlog, float64(s.Backlog), key.broker, key.trigger)
 		gauge(g.oldest, s.OldestPending.Seconds(), key.broker, key.trigger)
 		gauge(g.inFlight, float64(s.InFlight), key.broker, key.trigger)

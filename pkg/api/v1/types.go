@@ -82,8 +82,22 @@ type Trigger struct {
 	Cancelled            uint64  `json:"cancelled"`
 
 	// Window is how many attempts may be under way at once now. It follows what
-	// a Knative Service takes, and is the concurrency for any other subscriber.
+	// the subscriber takes, at most the concurrency.
 	Window int `json:"window"`
+
+	// Waits is one line that says why nothing is delivered now, or less than there
+	// is, and until when; absent where nothing is in the way.
+	Waits string `json:"waits,omitempty"`
+
+	Paused      bool       `json:"paused"`
+	PausedBy    string     `json:"pausedBy,omitempty"`    // annotation, or operator; the annotation where both have
+	PausedUntil *time.Time `json:"pausedUntil,omitempty"` // when an operator's pause ends by itself
+
+	Rate        float64      `json:"rate,omitempty"`    // attempts a second at most, absent for no limit
+	Ordered     bool         `json:"ordered"`           // by key
+	BlockedKeys int          `json:"blockedKeys"`       // keys that wait for their first event
+	Blocked     []BlockedKey `json:"blocked,omitempty"` // the longest blocked of them
+	Circuit     Circuit      `json:"circuit"`
 
 	// ColdSince is when a Knative Service began to refuse, and SparedUntil until
 	// when that costs no attempt; absent while it takes events.
@@ -93,6 +107,43 @@ type Trigger struct {
 
 // FullName is namespace/name.
 func (t Trigger) FullName() string { return t.Namespace + "/" + t.Name }
+
+// Circuit is what is known of a subscriber that fails.
+type Circuit struct {
+	State     string     `json:"state"`               // closed, open, half-open
+	Since     *time.Time `json:"since,omitempty"`     // when it opened; absent while it is closed
+	NextProbe *time.Time `json:"nextProbe,omitempty"` // not before; absent while it is closed
+	Failures  int        `json:"failures"`            // in a row
+	Reason    string     `json:"reason,omitempty"`    // of the last one
+}
+
+// BlockedKey is a key of an ordered Trigger whose first event failed and is to
+// be tried again: those after it wait.
+type BlockedKey struct {
+	Key         string    `json:"key"`
+	ID          string    `json:"id"`    // of its first event inside Penstock, SHARD-POSITION
+	Since       time.Time `json:"since"` // its first failure, or the restart after it
+	Attempts    int       `json:"attempts"`
+	NextAttempt time.Time `json:"nextAttempt"`
+	Behind      uint64    `json:"behind"` // events that wait for it
+}
+
+// BlockedList answers GET /api/v1/triggers/{namespace}/{name}/blocked.
+type BlockedList struct {
+	Items []BlockedKey `json:"items"` // the longest blocked first
+	Total int          `json:"total"` // there may be more than items
+}
+
+// PauseRequest is the body of a pause. Without it the pause lasts until somebody
+// ends it.
+type PauseRequest struct {
+	For string `json:"for,omitempty"` // a duration, as in 30m, 24h, 7d or PT24H
+}
+
+// SkipRequest is the body of a skip.
+type SkipRequest struct {
+	ID string `json:"id"` // of the first event of a blocked key, SHARD-POSITION
+}
 
 // DeadLetterList answers GET /api/v1/deadletters. Its items carry no event data.
 type DeadLetterList struct {

@@ -395,6 +395,7 @@ func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 	walk(Root())
 	golden(t, "help.golden", must(t, "--help"))
 	golden(t, "help-send.golden", must(t, "send", "--help"))
+	golden(t, "help-pause.golden", must(t, "pause", "--help"))
 }
 
 func TestVersionSaysWhatWasBuilt(t *testing.T) {

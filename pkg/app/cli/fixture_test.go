@@ -82,6 +82,7 @@ type shop struct {
 	log      *memory.Log
 	snapshot *config.Snapshot
 	lanes    atomic.Pointer[[]api.Lane]
+	control  *controlled
 	url      string
 }
 
@@ -141,8 +142,9 @@ func openShop(t *testing.T) *shop {
 		}
 	}
 
+	s.control = &controlled{shop: s}
 	handler := api.New(api.Options{
-		Source: s, IngressURL: "http://localhost:8080", Now: noon, Logger: slog.New(slog.DiscardHandler),
+		Source: s, Control: s.control, IngressURL: "http://localhost:8080", Now: noon, Logger: slog.New(slog.DiscardHandler),
 		Traffic: func(string) (uint64, uint64) { return 1300, 1250 },
 	})
 	server := httptest.NewServer(handler)

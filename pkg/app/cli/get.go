@@ -26,7 +26,7 @@ func getCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: showHelp,
 	}
-	cmd.AddCommand(getBrokersCommand(), getTriggersCommand())
+	cmd.AddCommand(getBrokersCommand(), getTriggersCommand(), getBlockedCommand())
 	return cmd
 }
 
@@ -115,8 +115,9 @@ func getTriggersCommand() *cobra.Command {
 		Short:   "List Triggers: backlog, oldest, in flight, delivered, dead",
 		Long: `List Triggers. BACKLOG are events not yet delivered, OLDEST the age of the first
 of them, INFLIGHT attempts under way, DELIVERED counts since the broker's process
-started, DEAD are the dead letters kept now. REASON says why one is not ready;
--o wide says it in full, with the place in the YAML and the cure.`,
+started, DEAD are the dead letters kept now. REASON says why one is not ready, or
+in one word why it waits: paused, circuit (its subscriber is down), blocked (a key
+of it is), rate. -o wide says both in full, with until when and the cure.`,
 		Example: `  penstock get triggers
   penstock get triggers --broker default/default -o wide
   penstock get triggers -w`,
@@ -155,7 +156,7 @@ started, DEAD are the dead letters kept now. REASON says why one is not ready;
 func triggerTable(items []v1.Trigger, wide bool) table {
 	t := table{header: []string{"NAME", "BROKER", "READY", "BACKLOG", "OLDEST", "INFLIGHT", "DELIVERED", "DEAD", "REASON"}}
 	if wide {
-		t.header = append(t.header, "WAITING", "FAILED", "CANCELLED", "WINDOW", "COLD", "SUBSCRIBER", "MESSAGE")
+		t.header = append(t.header, "WAITING", "FAILED", "CANCELLED", "WINDOW", "COLD", "WAITS", "SUBSCRIBER", "MESSAGE")
 	}
 	for _, tr := range items {
 		oldest := text("-")
@@ -164,18 +165,35 @@ func triggerTable(items []v1.Trigger, wide bool) table {
 		}
 		row := []cell{
 			text(tr.FullName()), text(tr.Broker), ready(tr.Ready), number(tr.Backlog), oldest,
-			number(tr.InFlight), number(tr.Delivered), alarm(tr.Dead), text(tr.Reason),
+			number(tr.InFlight), number(tr.Delivered), alarm(tr.Dead), text(reasonOf(tr)),
 		}
 		if wide {
 			cold := text("-")
 			if tr.SparedUntil != nil {
 				cold = text("spared until " + tr.SparedUntil.Local().Format(time.TimeOnly))
 			}
-			row = append(row, number(tr.Waiting), number(tr.Failed), number(tr.Cancelled), number(tr.Window), cold, text(tr.Subscriber), text(tr.Message))
+			row = append(row, number(tr.Waiting), number(tr.Failed), number(tr.Cancelled), number(tr.Window), cold, text(orDash(tr.Waits)), text(tr.Subscriber), text(tr.Message))
 		}
 		t.add(row...)
 	}
 	return t
+}
+
+// reasonOf is why a Trigger is not ready, or else a word for why it waits.
+func reasonOf(tr v1.Trigger) string {
+	switch {
+	case tr.Reason != "":
+		return tr.Reason
+	case tr.Paused:
+		return "paused"
+	case tr.Circuit.State != "" && tr.Circuit.State != "closed":
+		return "circuit"
+	case strings.HasPrefix(tr.Waits, "rate "):
+		return "rate"
+	case tr.BlockedKeys > 0:
+		return "blocked"
+	}
+	return ""
 }
 
 // read takes the flags and arguments all getters share, and returns -n.

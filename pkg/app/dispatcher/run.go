@@ -71,7 +71,7 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 	e.StartMetrics(life, metrics)
 
 	access := tokenreview.NewAccess(clients.Kube.AuthenticationV1().TokenReviews(), clients.Kube.AuthorizationV1().SubjectAccessReviews(), tokenreview.AccessOptions{Group: api.AccessGroup})
-	server := e.API(api.Options{Authorize: authorize(access), IngressURL: "http://penstock-ingress." + o.Namespace})
+	server := e.API(api.Options{Authorize: authorize(access), Who: whoIn(access), IngressURL: "http://penstock-ingress." + o.Namespace})
 	others := newOthers(o.Identity, clients, server, logger)
 	life.Start("other dispatchers", others.run)
 	life.Start("API", process.ServeHTTP(apiPort, cluster.Internal(board, others.api), func() {
@@ -184,10 +184,22 @@ func authorize(access *tokenreview.Access) func(*http.Request, api.Access) *api.
 			if a.Namespace == "" {
 				where = "in all namespaces"
 			}
-			return &api.Denied{Code: http.StatusForbidden, Reason: fmt.Sprintf("you may not %s %s.%s %s: a ClusterRole such as penstock-viewer allows it", a.Verb, a.Resource, api.AccessGroup, where)}
+			role := "penstock-viewer"
+			if a.Verb == "update" {
+				role = "penstock-operator"
+			}
+			return &api.Denied{Code: http.StatusForbidden, Reason: fmt.Sprintf("you may not %s %s.%s %s: a ClusterRole such as %s allows it", a.Verb, a.Resource, api.AccessGroup, where, role)}
 		case errors.Is(err, tokenreview.ErrUnavailable):
 			return &api.Denied{Code: http.StatusServiceUnavailable, Reason: "the Kubernetes API does not say just now who you are: try again"}
 		}
 		return &api.Denied{Code: http.StatusUnauthorized, Reason: "the bearer token is not valid here"}
+	}
+}
+
+// whoIn names whom a request's token belongs to.
+func whoIn(access *tokenreview.Access) func(*http.Request) string {
+	return func(r *http.Request) string {
+		token, _ := auth.Bearer(r)
+		return access.Name(token)
 	}
 }

@@ -89,6 +89,9 @@ type Engine struct {
 	apply    *applier
 	reporter *reporter
 	journal  *journal.Journal
+
+	paused     map[channel.UID]time.Time
+	savePaused func(map[channel.UID]time.Time) error // nil with Memory: events do not outlive the process either
 }
 
 // Open opens the logs. After an error nothing is open; otherwise the caller
@@ -118,6 +121,7 @@ func Open(o Options) (*Engine, error) {
 	e.Dispatcher = dispatch.New(dispatch.Options{
 		Sender: e.client, Metrics: e.Metrics, Logger: o.Logger, Logs: e.logs, DrainTimeout: o.DrainTimeout, Keys: o.Keys, Replied: o.Replied,
 		Incident: e.reporter.tell, Journal: e.journal,
+		Paused: e.paused, SavePaused: e.savePaused,
 	})
 	e.views.dispatch = e.Dispatcher
 	e.ready = &readiness{logs: e.logs}
@@ -135,6 +139,11 @@ func (e *Engine) open(scrubRate int64) error {
 		if err := backup.Unfinished(e.o.Data); err != nil {
 			return err
 		}
+		kept, paused, err := openPauses(e.o.Data)
+		if err != nil {
+			return err
+		}
+		e.paused, e.savePaused = paused, kept.save
 		log, err := disk.Open(filepath.Join(e.o.Data, "log"), disk.Options{
 			Logger: e.o.Logger, SyncObserver: e.Metrics.Synced, ScrubRate: scrubRate, ScrubObserver: e.Metrics,
 		})
@@ -216,6 +225,7 @@ func (e *Engine) StartMetrics(life *process.Lifecycle, ln net.Listener) {
 // where events are posted.
 func (e *Engine) API(o api.Options) *api.Server {
 	o.Source = e.views
+	o.Control = control{e.Dispatcher}
 	o.Ready = e.ready.reasons
 	o.Latched = e.ready.latched
 	o.Storage = examine(e.logs)

@@ -60,10 +60,13 @@ func (v *views) Log(broker channel.UID) (channel.BrokerLog, bool) { return v.dis
 func (v *views) Lanes(ctx context.Context) []api.Lane {
 	var lanes []api.Lane
 	for _, l := range v.dispatch.Lanes(ctx) {
+		blocked := viewBlocked(l.Blocked)
 		lanes = append(lanes, api.Lane{
 			Trigger: l.UID, Backlog: l.Backlog, Oldest: l.OldestPending, InFlight: l.InFlight, Waiting: l.Waiting,
 			Delivered: l.Delivered, Failed: l.Failed, Spared: l.Spared, Cancelled: l.Cancelled,
 			Window: l.Window, ColdSince: l.ColdSince, SparedUntil: l.SparedUntil,
+			Waits: l.Waits, PausedByAnnotation: l.Pause.Annotated, PausedBy: l.Pause.Asked, PausedUntil: l.Pause.Until,
+			Rate: l.Rate, Ordered: l.Ordered, BlockedKeys: l.BlockedKeys, Blocked: blocked, Circuit: viewCircuit(l.Circuit),
 		})
 	}
 	return lanes
@@ -81,10 +84,8 @@ func (g gauges) Lanes(yield func(telemetry.LaneState) bool) {
 	for _, l := range g.dispatch.Lanes(ctx) {
 		s := telemetry.LaneState{
 			Broker: l.Broker, Trigger: l.Trigger, Backlog: l.Backlog, InFlight: l.InFlight,
-			Waiting: l.Waiting, DeadLetters: l.Letters,
-		}
-		if l.Paced {
-			s.Window = l.Window
+			Waiting: l.Waiting, DeadLetters: l.Letters, Window: l.Window,
+			Paused: l.Pause.On(), CircuitOpen: l.Circuit.State != dispatch.CircuitClosed,
 		}
 		if !l.OldestPending.IsZero() {
 			s.OldestPending = max(0, time.Since(l.OldestPending))

@@ -80,6 +80,13 @@ func (a *Access) Allowed(ctx context.Context, token, verb, resource, namespace s
 	})
 }
 
+// Name is the user name of a token's owner, where Allowed has just asked for it;
+// "" where nobody knows.
+func (a *Access) Name(token string) string {
+	p, _ := a.people.get(digest(token))
+	return p.user.Username
+}
+
 // who is the owner of a token.
 func (a *Access) who(ctx context.Context, token string) (person, error) {
 	id := digest(token)
