@@ -12,6 +12,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/config/file"
 	"github.com/penstock-events/penstock/pkg/config/kube"
+	"github.com/penstock-events/penstock/pkg/dedup"
 	"github.com/penstock-events/penstock/pkg/deliver"
 	"github.com/penstock-events/penstock/pkg/dispatch"
 	"github.com/penstock-events/penstock/pkg/event"
@@ -28,31 +29,32 @@ func TestLimitsInTheReferenceAreThoseOfTheProgram(t *testing.T) {
 	seconds := func(d time.Duration) string { return strconv.Itoa(int(d/time.Second)) + " s" }
 	minutes := func(d time.Duration) string { return strconv.Itoa(int(d/time.Minute)) + " min" }
 	for bound, want := range map[string]string{
-		"body of a request":                      mib(ingress.DefaultMaxBody),
-		"request line and headers":               strconv.Itoa(ingress.DefaultMaxHeader>>10) + " KiB",
-		"events of a batch":                      strconv.Itoa(event.DefaultMaxBatch),
-		"attributes of an event":                 strconv.Itoa(event.DefaultMaxAttributes),
-		"length of an attribute's name":          strconv.Itoa(event.MaxAttributeName) + " bytes",
-		"nesting of JSON":                        strconv.Itoa(event.DefaultMaxDepth),
-		"passes through brokers":                 strconv.Itoa(ingress.DefaultTTL),
-		"bodies being received or stored":        mib(ingress.DefaultMaxInFlight) + " of buffers",
-		"open connections":                       strconv.Itoa(ingress.DefaultMaxConns),
-		"of one IPv4 address or IPv6 /64":        strconv.Itoa(ingress.DefaultMaxConns / 2),
-		"time for the headers":                   strconv.Itoa(int(ingress.DefaultHeaderTimeout/time.Second)) + " s",
-		"time for each 64 KiB of a body":         strconv.Itoa(int(ingress.DefaultBodyTimeout/time.Second)) + " s",
-		"time to the end of the answer":          minutes(ingress.DefaultAnswerTimeout),
-		"idle connection":                        minutes(ingress.DefaultIdleTimeout),
-		"settled events":                         strconv.Itoa(int(config.DefaultRetention/time.Hour)) + " h and " + strconv.Itoa(config.DefaultRetentionBytes>>30) + " GiB a Broker",
-		"wait between attempts":                  minutes(deliver.DefaultBackoffMax),
-		"one attempt":                            minutes(deliver.DefaultTimeout),
-		"held by an open circuit":                minutes(dispatch.LeastHeld) + ", or all waits of `delivery`",
-		"waits of a retry schedule":              strconv.Itoa(deliver.MaxSchedule),
-		"Brokers and Triggers":                   thousands(config.MaxObjects),
-		"one file; files":                        mib(file.MaxFileBytes) + "; " + thousands(file.MaxFiles),
-		"grace of what was removed":              minutes(file.DefaultGrace),
-		"clauses and operators of a filter":      strconv.Itoa(filter.MaxNodes),
-		"nesting of a filter; brackets in CESQL": strconv.Itoa(filter.MaxDepth) + " each",
-		"one value or CESQL expression":          strconv.Itoa(filter.MaxTextBytes) + " bytes",
+		"body of a request":                            mib(ingress.DefaultMaxBody),
+		"request line and headers":                     strconv.Itoa(ingress.DefaultMaxHeader>>10) + " KiB",
+		"events of a batch":                            strconv.Itoa(event.DefaultMaxBatch),
+		"attributes of an event":                       strconv.Itoa(event.DefaultMaxAttributes),
+		"length of an attribute's name":                strconv.Itoa(event.MaxAttributeName) + " bytes",
+		"nesting of JSON":                              strconv.Itoa(event.DefaultMaxDepth),
+		"passes through brokers":                       strconv.Itoa(ingress.DefaultTTL),
+		"bodies being received or stored":              mib(ingress.DefaultMaxInFlight) + " of buffers",
+		"open connections":                             strconv.Itoa(ingress.DefaultMaxConns),
+		"of one IPv4 address or IPv6 /64":              strconv.Itoa(ingress.DefaultMaxConns / 2),
+		"time for the headers":                         strconv.Itoa(int(ingress.DefaultHeaderTimeout/time.Second)) + " s",
+		"time for each 64 KiB of a body":               strconv.Itoa(int(ingress.DefaultBodyTimeout/time.Second)) + " s",
+		"time to the end of the answer":                minutes(ingress.DefaultAnswerTimeout),
+		"idle connection":                              minutes(ingress.DefaultIdleTimeout),
+		"settled events":                               strconv.Itoa(int(config.DefaultRetention/time.Hour)) + " h and " + strconv.Itoa(config.DefaultRetentionBytes>>30) + " GiB a Broker",
+		"wait between attempts":                        minutes(deliver.DefaultBackoffMax),
+		"one attempt":                                  minutes(deliver.DefaultTimeout),
+		"held by an open circuit":                      minutes(dispatch.LeastHeld) + ", or all waits of `delivery`",
+		"waits of a retry schedule":                    strconv.Itoa(deliver.MaxSchedule),
+		"Brokers and Triggers":                         thousands(config.MaxObjects),
+		"one file; files":                              mib(file.MaxFileBytes) + "; " + thousands(file.MaxFiles),
+		"grace of what was removed":                    minutes(file.DefaultGrace),
+		"clauses and operators of a filter":            strconv.Itoa(filter.MaxNodes),
+		"nesting of a filter; brackets in CESQL":       strconv.Itoa(filter.MaxDepth) + " each",
+		"one value or CESQL expression":                strconv.Itoa(filter.MaxTextBytes) + " bytes",
+		"known events of a Broker with a dedup window": mib(dedup.DefaultMaxBytes) + ", in memory " + mib(dedup.DefaultMaxBytesMemory),
 
 		"connections of an ingress pod to each dispatcher":   strconv.Itoa(remote.DefaultConns),
 		"appends that wait for one dispatcher":               strconv.Itoa(remote.DefaultMaxQueue) + " and " + mib(remote.DefaultMaxQueueBytes),

@@ -18,10 +18,11 @@
 //
 // A window is exact to two seconds. An end of the process forgets nothing, not
 // even by SIGKILL: what is known is written once a second without a sync, and
-// what was stored after that is read again from the log. A loss of power may
-// take what was not synced, up to an eighth of the window (tables are); it is
-// read from the log too, so that it costs those events only which the log has
-// let go: settled, and not retained.
+// what was stored after that is read again from the log, which has it unless
+// it lets settled events go within that second. A loss of power may take what
+// was not synced, up to an eighth of the window (tables are); it is read from
+// the log too, so that it costs those events only which the log has let go:
+// settled, and not retained.
 //
 // It never refuses an event for its own sake. Where its files cannot be
 // written it keeps MaxUnwritten events in memory; beyond that, and beyond

@@ -2,6 +2,7 @@ package dedup_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/dedup"
+	"github.com/penstock-events/penstock/pkg/event"
 )
 
 // small makes tables of few events, so that a test has many.
@@ -257,5 +259,43 @@ func TestFilesThatCannotBeWrittenRefuseNothing(t *testing.T) {
 	s.wantHeld(3000)
 	if got := s.stats(); got.Window >= time.Hour || got.Entries > 2000+64 {
 		t.Errorf("%d events are kept in memory, and the window is %v", got.Entries, got.Window)
+	}
+}
+
+// late is a log that stores at once and answers when it is let.
+type late struct {
+	channel.Appender
+	id  string // of the event whose answer is late
+	let chan struct{}
+}
+
+func (l *late) Append(ctx context.Context, uid channel.UID, events []event.Event) ([]channel.Stored, error) {
+	stored, err := l.Appender.Append(ctx, uid, events)
+	if events[0].ID() == l.id {
+		<-l.let
+	}
+	return stored, err
+}
+
+// What is written says up to where the log is covered by it. An append that
+// has not ended is not, however much comes after it.
+func TestAnAppendOnItsWayAtTheSIGKILLIsFoundInTheLog(t *testing.T) {
+	dir := t.TempDir()
+	let := make(chan struct{})
+	s := open(t, world{dir: dir, window: time.Hour, between: func(a channel.Appender) channel.Appender { return &late{a, "slow", let} }})
+	answered := make(chan []string)
+	go func() { answered <- s.send("slow") }()
+	eventually(t, "the slow one is stored", func() bool { return s.held() == 1 })
+	for i := range 4 {
+		before := size(t, files(t, dir, ".log")[0])
+		s.send(fmt.Sprint("order-", i))
+		eventually(t, "it is written down", func() bool { return size(t, files(t, dir, ".log")[0]) > before })
+	}
+	killed := open(t, world{dir: asItIs(t, dir), window: time.Hour})
+	got := killed.send("slow")
+	killed.wantHeld(5)
+	close(let)
+	if first := <-answered; got[0] != first[0]+"*" {
+		t.Errorf("stored as %v before the end, and as %v after it", first, got)
 	}
 }
