@@ -273,6 +273,7 @@ type DeadLetters interface {
 
 // DeadLetter is an event that a trigger's subscriber did not take, and why.
 type DeadLetter struct {
+	Number      uint64    // its place in the order of dying within the BrokerLog, from 1; given by the log and never used again
 	ID          ID        // of the event
 	Trigger     UID       //
 	TriggerName string    // namespace/name, for people

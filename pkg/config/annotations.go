@@ -32,6 +32,7 @@ type settings struct {
 	backoffMax   time.Duration
 	concurrency  int
 	rate         float64
+	start        Start
 }
 
 // supported lists the settings there are, by key. On a Broker, backoff-max and
@@ -77,6 +78,10 @@ func supported() []setting {
 			}
 			return err
 		}},
+		{key: "start", trigger: true, read: func(s *settings, value string) (err error) {
+			s.start, err = parseStart(value)
+			return err
+		}},
 	}
 }
 
@@ -84,7 +89,7 @@ func supported() []setting {
 // this version does not have yet.
 func planned(kind, key string) bool {
 	switch key {
-	case "order", "paused", "start", "retry-schedule", "dedup-window":
+	case "order", "paused", "retry-schedule", "dedup-window":
 		return true
 	case "rate":
 		return kind == KindTrigger

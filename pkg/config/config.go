@@ -110,6 +110,7 @@ type Trigger struct {
 	Format         string         // FormatKeep, FormatBinary or FormatJSON
 	DeadLetterSink string         // URL; "" when there is none
 	Concurrency    int            // attempts in flight at most; 0: the dispatcher's default
+	Start          Start          // of a new Trigger; without meaning for one that has been routed before
 
 	Held      bool      // removed from its source: still matched, not delivered, until HeldUntil
 	HeldUntil time.Time // wall clock; zero unless Held

@@ -119,6 +119,7 @@ func (c *compiler) delivery(o *Object, t *Trigger, s settings) {
 		t.Policy, t.Format = b.Delivery.Policy, b.Delivery.Format
 	}
 	t.Policy.BackoffMax, t.Concurrency = s.backoffMax, s.concurrency
+	t.Start = s.start
 	if b != nil {
 		if t.Policy.BackoffMax == 0 {
 			t.Policy.BackoffMax = b.Delivery.Policy.BackoffMax

@@ -42,6 +42,9 @@ type Options struct {
 	// once they are stored; nil is nobody. It must not wait and keeps no event.
 	Replied func(broker, trigger channel.UID, replies []event.Event)
 
+	// Newcomers is told of Triggers that are routed for the first time; nil is nobody.
+	Newcomers Newcomers
+
 	// Concurrency is how many attempts a lane has in flight at most where its
 	// Trigger does not say; 0 means 64.
 	Concurrency int

@@ -65,7 +65,8 @@ type lane struct {
 	pace     *pace       // nil: the lane is not paced
 	resume   *time.Timer // fires when the pace may have room without an answer
 	inflight int
-	workers  int
+	workers  int             // and the places that extras have or claim
+	extras   extras          // events delivered beside the lane
 	parked   []chan struct{} // idle workers, last parked first woken
 	used     time.Time       // when a worker last parked; long ago: workers may go
 	stopped  bool
@@ -298,6 +299,7 @@ func (l *lane) configure(conf laneConf) {
 	for range min(conf.concurrency, l.backlogLocked()) {
 		l.wakeOne()
 	}
+	l.extras.callAll()
 }
 
 // clamp sees to it that a wall clock which jumped while the process was away
@@ -348,6 +350,7 @@ func (l *lane) stop() {
 
 func (l *lane) halt() {
 	l.stopped = true
+	l.extras.callAll()
 	l.timer.Stop()
 	l.resume.Stop()
 	l.release()

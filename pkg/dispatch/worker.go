@@ -71,6 +71,7 @@ func (l *lane) work(ctx context.Context) {
 func (l *lane) done() {
 	l.mu.Lock()
 	l.inflight--
+	l.extras.call()
 	l.mu.Unlock()
 }
 
