@@ -252,23 +252,57 @@ type Keeper interface {
 	Progress(shard ShardID) ShardProgress
 }
 
-// DeadLetters keeps what could not be delivered until somebody discards it
-// or sends it again.
+// DeadLetters keeps what could not be delivered until somebody discards it.
+// Its methods may be called at any time beside one another and everything else.
 type DeadLetters interface {
 	// AppendDead stores dead letters durably, all or none, before it returns
-	// nil. Errors are those of Append. It keeps nothing of letters but Events.
+	// nil. Errors are those of Append. It keeps nothing of letters but Events,
+	// and gives each a Number, whatever theirs is.
 	// From then on Progress shows the event as pending with a Retry marked Dead,
 	// whether or not it has been scanned, until SaveProgress settles it.
 	AppendDead(ctx context.Context, letters []DeadLetter) error
 
 	// Dead lists a trigger's dead letters (all triggers' where trigger is "")
-	// in the order they died, after the given cursor ("" to start), at most
-	// limit of them (at least 1), with the cursor to go on from ("" at the end).
-	// A cursor that Dead has not returned is an error.
+	// in the order they died, which is that of Number, after the given cursor
+	// ("" to start), at most limit of them (at least 1), with the cursor to go
+	// on from ("" at the end). A cursor that Dead has not returned is an error;
+	// one that was returned stays good, whatever is discarded meanwhile.
+	//
+	// Letters that cannot be read are left out and named in the error, with
+	// which the others are returned; so it is in DeadByNumber.
 	Dead(ctx context.Context, trigger UID, after string, limit int) (letters []DeadLetter, next string, err error)
+
+	// DeadByNumber returns the letters of these numbers, each once and in
+	// ascending order. A number that names no letter that is kept is left out.
+	// The caller bounds how many it asks for: they are all in memory at once.
+	DeadByNumber(ctx context.Context, numbers []uint64) ([]DeadLetter, error)
+
+	// FindDead returns the letter of an event that died for a trigger; of
+	// several (an event may die again when it is sent again) the one that died
+	// last. It does not read the other letters, but may need time when it is
+	// asked for the first time.
+	FindDead(ctx context.Context, trigger UID, id ID) (letter DeadLetter, found bool, err error)
+
+	// DiscardDead removes the letters of these numbers for good and returns how
+	// many there were. Numbers that name no letter are passed over. It is durable
+	// before it returns nil; an error that is a *Refused means that those not
+	// counted are still there, any other error that the outcome is unknown. A
+	// crash before it returns keeps or loses any of the letters, each wholly.
+	//
+	// A letter that is discarded no longer keeps its bytes from being freed,
+	// which an implementation does in its own time, at the latest when the room
+	// is needed. Progress does not change: an event that is pending because its
+	// dead letter sink has not taken it yet stays so, and goes on to the sink.
+	DiscardDead(ctx context.Context, numbers []uint64) (discarded int, err error)
 
 	// DeadCount counts a trigger's dead letters, all triggers' where trigger is "".
 	DeadCount(trigger UID) uint64
+
+	// DeadGroups counts a trigger's dead letters (all triggers' where trigger is
+	// "") by trigger and reason, the largest group first. It may need time when
+	// it is asked for the first time, and is then cheap enough for a list that
+	// people look at.
+	DeadGroups(ctx context.Context, trigger UID) ([]DeadGroup, error)
 }
 
 // DeadLetter is an event that a trigger's subscriber did not take, and why.

@@ -47,7 +47,7 @@ func NumbersFrom(first channel.ShardID) Option { return func(s *suite) { s.first
 func Run(t *testing.T, open func(t *testing.T) channel.Log, options ...Option) {
 	s := newSuite(options)
 	stories := slices.Concat(appendStories(), readStories(), routesStories(), progressStories(),
-		retentionStories(), quotaStories(), deadStories(), lifeStories())
+		retentionStories(), quotaStories(), deadStories(), discardStories(), lifeStories())
 	for _, story := range stories {
 		s.play(t, story.name, func(t *testing.T) {
 			w := s.start(t, open(t))

@@ -67,6 +67,9 @@ func (w *world) wantDead(b channel.BrokerLog, trigger channel.UID, limit int, wa
 			!bytes.Equal(g.Answer, x.Answer) || !bytes.Equal(g.Event.Raw(), x.Event.Raw()) {
 			w.t.Errorf("dead letter %d of trigger %q is\n %+v\nwant\n %+v", i, trigger, g, x)
 		}
+		if g.Number == 0 || i > 0 && g.Number <= got[i-1].Number {
+			w.t.Errorf("dead letter %d of trigger %q has number %d", i, trigger, g.Number)
+		}
 	}
 	if n := b.DeadCount(trigger); n != uint64(len(want)) {
 		w.t.Errorf("trigger %q counts %d dead letters, want %d", trigger, n, len(want))

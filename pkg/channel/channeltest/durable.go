@@ -52,6 +52,7 @@ func durableStories() []durableStory {
 		{"RemovedBrokerStaysRemoved", removalSurvives},
 		{"RoutesAndEpochsGoOn", routesSurvive},
 		{"DeadLettersAreThere", deadSurvive},
+		{"DiscardedLettersStayGone", discardSurvives},
 		{"ProgressIsThere", progressSurvives},
 		{"NewestProgressIsThereOrNot", newestProgress},
 		{"RetentionGoesOn", retentionGoesOn},

@@ -131,8 +131,13 @@ func (w *world) wantEverythingFails(b channel.BrokerLog, reason error) {
 	_, getErr := b.Get(ctx, b.Shards()[0], []channel.Position{1}, nil)
 	_, routesErr := b.SetRoutes(ctx, channel.Routes{Whole: true})
 	_, _, deadErr := b.Dead(ctx, "", "", 1)
+	_, numberErr := b.DeadByNumber(ctx, []uint64{1})
+	_, _, findErr := b.FindDead(ctx, "t", channel.ID{Shard: b.Shards()[0], Position: 1})
+	_, groupsErr := b.DeadGroups(ctx, "")
+	_, discardErr := b.DiscardDead(ctx, []uint64{1})
 	for call, err := range map[string]error{
 		"Read": readErr, "Get": getErr, "SetRoutes": routesErr, "Dead": deadErr,
+		"DeadByNumber": numberErr, "FindDead": findErr, "DeadGroups": groupsErr, "DiscardDead": discardErr,
 		"SaveProgress": b.SaveProgress(ctx, []channel.ShardProgress{{Shard: b.Shards()[0], Scanned: 1}}),
 		"AppendDead":   b.AppendDead(ctx, []channel.DeadLetter{deadLetter(channel.ID{Shard: b.Shards()[0], Position: 1}, "t", e)}),
 	} {

@@ -78,7 +78,7 @@ type modelBroker struct {
 	scanned map[channel.ShardID]channel.Position
 	pending map[modelLane]map[channel.Position]channel.Retry
 	changes []channel.Routes
-	dead    []channel.DeadLetter
+	dead    []channel.DeadLetter // with their numbers, once they were listed
 }
 
 type modelLane struct {
@@ -114,9 +114,12 @@ func (m *model) step() string {
 	case n < 75:
 		m.changes(b, modelLane{shard, trigger})
 		return fmt.Sprintf("settle and retry for %s in shard %d of %s", trigger, shard, uid)
-	case n < 82:
+	case n < 81:
 		m.dies(b, modelLane{shard, trigger})
 		return fmt.Sprintf("dead letters of %s in shard %d of %s", trigger, shard, uid)
+	case n < 84:
+		m.discards(b)
+		return "discard dead letters of " + string(uid)
 	case n < 90:
 		change := channel.Routes{Whole: m.rng.IntN(4) == 0, Set: []channel.Route{route(string(trigger), fmt.Sprint(m.rng.Int()))}, Unset: []channel.UID{"t9"}}
 		b.changes = append(b.changes, m.setRoutes(b.log, change))
@@ -247,6 +250,30 @@ func (m *model) dies(b *modelBroker, of modelLane) {
 	b.dead = append(b.dead, letters...)
 }
 
+// discards lets go of some dead letters, and of some that are not there.
+func (m *model) discards(b *modelBroker) {
+	listed := m.dead(b.log, "", 100)
+	if len(listed) != len(b.dead) {
+		m.t.Errorf("broker %s has %d dead letters, want %d", b.info.UID, len(listed), len(b.dead))
+		return
+	}
+	numbers, share := []uint64{1 << 40}, 1+m.rng.IntN(4)
+	left := b.dead[:0:0]
+	for i, d := range listed {
+		if m.rng.IntN(share) > 0 {
+			left = append(left, b.dead[i])
+			continue
+		}
+		numbers = append(numbers, d.Number)
+	}
+	m.rng.Shuffle(len(numbers), func(i, j int) { numbers[i], numbers[j] = numbers[j], numbers[i] })
+	n, err := b.log.DiscardDead(m.t.Context(), numbers)
+	if err != nil || n != len(numbers)-1 {
+		m.t.Errorf("discard %d dead letters: %d, error %v", len(numbers)-1, n, err)
+	}
+	b.dead = left
+}
+
 func (m *model) reopens() string {
 	if !m.durable {
 		return "nothing"
@@ -271,6 +298,7 @@ func (m *model) compare() {
 			m.compareShard(uid, b, shard)
 		}
 		m.wantDead(b.log, "", 7, b.dead)
+		m.wantFoundAndGrouped(b.log, b.dead)
 		for id, want := range b.routing() {
 			m.wantRouting(b.log, id, want)
 		}

@@ -162,3 +162,16 @@ func (b *phoenixBroker) AppendDead(ctx context.Context, letters []channel.DeadLe
 		return b.same(l).AppendDead(context.WithoutCancel(ctx), letters)
 	})
 }
+
+func (b *phoenixBroker) DiscardDead(ctx context.Context, numbers []uint64) (discarded int, err error) {
+	numbers = slices.Clone(numbers)
+	first := true
+	err = b.p.change("discard", func(l *memory.Log) error {
+		n, err := b.same(l).DiscardDead(context.WithoutCancel(ctx), numbers)
+		if first {
+			discarded, first = n, false
+		}
+		return err
+	})
+	return discarded, err
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
+
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/event"
 )
@@ -19,11 +21,13 @@ type request struct {
 	payloads [][]byte           // kindDead
 	deaths   []death            // kindDead: of each letter
 	sums     []uint32           // checksums of the payloads
+	numbers  *roaring64.Bitmap  // kindDiscard
 	routes   channel.Routes     // kindRoutes
 	info     channel.BrokerInfo // kindBroker
 	size     int64              // of all its frames
 	ids      []channel.ID       // kindEvent: the answer
 	first    channel.Position   // kindDead: the first letter's position
+	gone     int                // kindDiscard: the answer
 	off      int64              // of its first frame in the segment
 	time     int64              // of the append
 	err      error              // the answer

@@ -33,6 +33,7 @@ type broker struct {
 	maxBytes atomic.Int64
 	freed    atomic.Int64 // when an append last asked for room, Unix nanoseconds
 	gone     atomic.Bool
+	ledger   ledger // of the dead letters
 
 	// The rest is guarded by Log.mu.
 	info      channel.BrokerInfo
@@ -55,7 +56,7 @@ type progress struct {
 }
 
 func newBroker(l *Log, info channel.BrokerInfo, base uint32) *broker {
-	b := &broker{log: l, uid: info.UID, base: base, letters: make(map[channel.UID]*roaring64.Bitmap)}
+	b := &broker{log: l, uid: info.UID, base: base, letters: make(map[channel.UID]*roaring64.Bitmap), ledger: newLedger()}
 	for i := range info.Shards {
 		b.ids = append(b.ids, channel.ShardID(i))
 		b.shards = append(b.shards, &stream{id: base + uint32(i), kind: kindEvent, broker: b, next: 1, assign: 1})

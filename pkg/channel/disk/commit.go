@@ -394,6 +394,8 @@ func (l *Log) enact(r *request) {
 			l.enter(r.broker)
 		}
 		r.broker.set(r.info)
+	case kindDiscard:
+		r.gone = r.broker.discard(r.numbers)
 	case kindRemoval:
 		l.forget(r.broker)
 	}

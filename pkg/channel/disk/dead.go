@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -13,9 +14,10 @@ import (
 )
 
 // Dead letters are a stream of their own, one per broker and volume: its
-// positions give them their order across shards, which byte offsets would
-// not do once a record is moved. What is alive is a bitmap of positions per
-// trigger; the letters themselves stay on the disk.
+// positions are their numbers and give them their order across shards, which
+// byte offsets would not do once a record is moved. What is alive is a bitmap of
+// positions per trigger; the letters themselves stay on the disk. Those that are
+// discarded are named in a frame of their own, and are garbage from then on.
 
 // AppendDead implements channel.DeadLetters.
 func (b *broker) AppendDead(ctx context.Context, letters []channel.DeadLetter) error {
@@ -98,19 +100,55 @@ func (b *broker) Dead(ctx context.Context, trigger channel.UID, after string, li
 	if err != nil {
 		return nil, "", err
 	}
-	var letters []channel.DeadLetter
-	err = b.log.fetch(ctx, b.dead, positions, func(_ channel.Position, _ int64, payload []byte) error {
-		letter, err := decodeLetter(payload)
-		if err == nil {
-			letters = append(letters, letter)
-		}
-		return err
-	})
+	letters, err := b.readLetters(ctx, positions)
 	next := ""
 	if more {
 		next = strconv.FormatUint(uint64(positions[len(positions)-1]), 10)
 	}
 	return letters, next, err
+}
+
+// readLetters reads the letters at ascending positions.
+func (b *broker) readLetters(ctx context.Context, positions []channel.Position) (letters []channel.DeadLetter, err error) {
+	err = b.log.fetch(ctx, b.dead, positions, func(pos channel.Position, _ int64, payload []byte) error {
+		letter, err := decodeLetter(payload)
+		if err == nil {
+			letter.Number = uint64(pos)
+			letters = append(letters, letter)
+		}
+		return err
+	})
+	return letters, err
+}
+
+// DeadByNumber implements channel.DeadLetters.
+func (b *broker) DeadByNumber(ctx context.Context, numbers []uint64) ([]channel.DeadLetter, error) {
+	kept, err := b.kept(numbers)
+	if err != nil {
+		return nil, err
+	}
+	var positions []channel.Position
+	each := kept.Iterator()
+	for each.HasNext() {
+		positions = append(positions, channel.Position(each.Next()))
+	}
+	return b.readLetters(ctx, positions)
+}
+
+// kept are those of the numbers that name a letter.
+func (b *broker) kept(numbers []uint64) (*roaring64.Bitmap, error) {
+	asked, kept := roaring64.BitmapOf(numbers...), roaring64.New()
+	b.log.mu.Lock()
+	defer b.log.mu.Unlock()
+	if err := b.readable(); err != nil {
+		return nil, err
+	}
+	for _, set := range b.letters {
+		if set.Intersects(asked) {
+			kept.Or(roaring64.And(set, asked))
+		}
+	}
+	return kept, nil
 }
 
 // deadPositions lists at most limit live letters from a position on, and
@@ -138,6 +176,69 @@ func (b *broker) deadPositions(trigger channel.UID, from uint64, limit int) (pos
 	return positions, false, nil
 }
 
+// discardAtOnce is how many letters one frame discards at most: a bitmap of so
+// many takes less than the smallest segment, however far apart they are.
+const discardAtOnce = 1000
+
+// DiscardDead implements channel.DeadLetters. A letter's bytes count for the
+// broker until they are removed or moved from, as those of a settled event do.
+func (b *broker) DiscardDead(ctx context.Context, numbers []uint64) (discarded int, err error) {
+	for part := range slices.Chunk(slices.Sorted(slices.Values(numbers)), discardAtOnce) {
+		kept, err := b.kept(part)
+		if errors.Is(err, channel.ErrClosed) {
+			err = fmt.Errorf("%w: %w", channel.ErrUnavailable, err)
+		}
+		if err != nil {
+			return discarded, b.log.refused(err)
+		}
+		if kept.IsEmpty() {
+			continue // who discarded them has seen to it that they stay so
+		}
+		payload, err := encodeDiscard(kept)
+		if err != nil {
+			return discarded, fmt.Errorf("discard dead letters of broker %s: %w", b.uid, err)
+		}
+		r := &request{
+			kind: kindDiscard, broker: b, numbers: kept,
+			payloads: [][]byte{payload}, sums: []uint32{checksum(payload)}, size: frameSize(len(payload)),
+		}
+		if err := b.log.do(ctx, r); err != nil {
+			return discarded, err
+		}
+		discarded += r.gone
+	}
+	return discarded, nil
+}
+
+// discard takes letters out of the live ones and counts them. Under Log.mu.
+func (b *broker) discard(numbers *roaring64.Bitmap) (gone int) {
+	for trigger, set := range b.letters {
+		if !set.Intersects(numbers) {
+			continue
+		}
+		before := set.GetCardinality()
+		set.AndNot(numbers)
+		gone += int(before - set.GetCardinality())
+		if set.IsEmpty() {
+			delete(b.letters, trigger)
+		}
+	}
+	return gone
+}
+
+func encodeDiscard(numbers *roaring64.Bitmap) ([]byte, error) {
+	var e encoder
+	numbers.RunOptimize()
+	err := e.bitmap(numbers)
+	return e, err
+}
+
+func decodeDiscard(payload []byte) (*roaring64.Bitmap, error) {
+	d := decoder{rest: payload}
+	numbers := d.bitmap()
+	return numbers, d.err
+}
+
 func encodeLetter(d *channel.DeadLetter) []byte {
 	e := make(encoder, 0, d.Event.Size()+len(d.Answer)+256)
 	e.string(string(d.Trigger))
@@ -157,13 +258,8 @@ func encodeLetter(d *channel.DeadLetter) []byte {
 
 func decodeLetter(payload []byte) (channel.DeadLetter, error) {
 	d := decoder{rest: payload}
-	letter := channel.DeadLetter{
-		Trigger: channel.UID(d.string()), TriggerName: d.string(),
-		ID:       channel.ID{Shard: channel.ShardID(d.uint()), Position: channel.Position(d.uint())},
-		Accepted: d.time(), Died: d.time(),
-		Attempts: int(d.int()), Code: int(d.int()),
-		Reason: d.string(), Destination: d.string(), Answer: append([]byte(nil), d.bytes()...),
-	}
+	letter := decodeHead(&d)
+	letter.Destination, letter.Answer = d.string(), append([]byte(nil), d.bytes()...)
 	raw := slices.Clone(d.bytes())
 	if d.err != nil {
 		return letter, d.err
@@ -171,4 +267,15 @@ func decodeLetter(payload []byte) (channel.DeadLetter, error) {
 	var err error
 	letter.Event, err = event.Parse(raw)
 	return letter, err
+}
+
+// decodeHead reads what of a letter comes before its longer parts.
+func decodeHead(d *decoder) channel.DeadLetter {
+	return channel.DeadLetter{
+		Trigger: channel.UID(d.string()), TriggerName: d.string(),
+		ID:       channel.ID{Shard: channel.ShardID(d.uint()), Position: channel.Position(d.uint())},
+		Accepted: d.time(), Died: d.time(),
+		Attempts: int(d.int()), Code: int(d.int()),
+		Reason: d.string(),
+	}
 }

@@ -6,8 +6,7 @@ import (
 	"hash/crc32"
 )
 
-// kind says what a frame holds. Numbers are for ever; 12 is set aside for a
-// discarded dead letter.
+// kind says what a frame holds. Numbers are for ever.
 type kind uint8
 
 const (
@@ -22,6 +21,7 @@ const (
 	kindFooter    kind = 9  // the index of a sealed segment
 	kindMoved     kind = 10 // a record of its stream, copied from an older segment
 	kindGap       kind = 11 // records that are declared lost
+	kindDiscard   kind = 12 // dead letters that somebody has discarded
 )
 
 const (

@@ -92,9 +92,7 @@ func (l *Log) declare(all []declaration) error {
 func (d *declaration) apply() {
 	s, b := d.stream, d.stream.broker
 	if s.kind == kindDead {
-		for _, letters := range b.letters {
-			letters.AndNot(d.lost)
-		}
+		b.discard(d.lost)
 	} else {
 		lost := roaring64.New()
 		if before := s.lost.Load(); before != nil {

@@ -219,7 +219,12 @@ func (x *loss) note(s *stream, pos channel.Position) {
 func (l *Log) declareLoss(m *move) error {
 	var all []declaration
 	for s, lost := range m.loss.of {
-		if s.broker.gone.Load() {
+		if s.kind == kindDead {
+			l.mu.Lock()
+			lost.And(s.live().set) // what was discarded meanwhile nobody misses
+			l.mu.Unlock()
+		}
+		if s.broker.gone.Load() || lost.IsEmpty() {
 			continue
 		}
 		all = append(all, declaration{stream: s, lost: lost, found: l.o.Now(), cause: oneLine(m.loss.cause)})

@@ -66,9 +66,17 @@ func (l *Log) recover() error {
 		return err
 	}
 	if l.o.Repair {
-		return l.resumeRepaired()
+		err = l.resumeRepaired()
+	} else {
+		err = l.declareMissing()
 	}
-	return l.declareMissing()
+	if err != nil || c.version == formatVersion {
+		return err
+	}
+	// An older build must see at once that the store is none of its own, and
+	// not when it meets a frame that it takes for damage.
+	l.keep(l.checkpoint())
+	return l.stopped()
 }
 
 // verify reads what recovery must know and changes nothing, so that Check can

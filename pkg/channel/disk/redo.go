@@ -38,7 +38,7 @@ func (l *Log) redo(f *scanned, base, covered uint64) error {
 				l.enter(newBroker(l, info, first))
 			}
 		}
-	case kindRoutes, kindProgress, kindRemoval, kindGap:
+	case kindRoutes, kindProgress, kindRemoval, kindGap, kindDiscard:
 	default:
 		return fmt.Errorf("frame of unknown kind %d", f.kind)
 	}
@@ -81,6 +81,14 @@ func (l *Log) redo(f *scanned, base, covered uint64) error {
 			return err
 		}
 		d.apply()
+	case kindDiscard:
+		numbers, err := decodeDiscard(f.payload)
+		if err != nil {
+			return err
+		}
+		if b.discard(numbers); b.dead.skipped != nil {
+			b.dead.skipped.AndNot(numbers) // nobody misses what a repair has not found of them
+		}
 	case kindRemoval:
 		l.forget(b)
 	}

@@ -90,7 +90,7 @@ func (v *salvage) note(g *segment, w *walked) {
 	case kindEvent, kindDead:
 	case kindMoved:
 		key.move, key.part = w.move, w.part
-	case kindRoutes, kindProgress, kindBroker, kindRemoval, kindGap:
+	case kindRoutes, kindProgress, kindBroker, kindRemoval, kindGap, kindDiscard:
 		key.kind = kindBroker
 	default:
 		return

@@ -16,7 +16,8 @@ import (
 //
 //	1 the first
 //	2 moved records and gaps, which checkpoints list
-const formatVersion = 2
+//	3 discarded dead letters
+const formatVersion = 3
 
 const (
 	oldestVersion = 1

@@ -10,7 +10,7 @@ import (
 )
 
 // broker is a BrokerLog with other shard numbers. What it does not override
-// (Info, DeadCount, Stats) speaks of no shard.
+// (Info, DeadCount, DiscardDead, DeadGroups, Stats) speaks of no shard.
 type broker struct {
 	channel.BrokerLog
 	first  channel.ShardID
@@ -158,9 +158,33 @@ func (b *broker) AppendDead(ctx context.Context, letters []channel.DeadLetter) e
 // Dead implements channel.DeadLetters.
 func (b *broker) Dead(ctx context.Context, trigger channel.UID, after string, limit int) ([]channel.DeadLetter, string, error) {
 	letters, next, err := b.BrokerLog.Dead(ctx, trigger, after, limit)
+	return b.lettersOutside(letters), next, b.outside(err)
+}
+
+// DeadByNumber implements channel.DeadLetters.
+func (b *broker) DeadByNumber(ctx context.Context, numbers []uint64) ([]channel.DeadLetter, error) {
+	letters, err := b.BrokerLog.DeadByNumber(ctx, numbers)
+	return b.lettersOutside(letters), b.outside(err)
+}
+
+// FindDead implements channel.DeadLetters. No event of another's shard died here.
+func (b *broker) FindDead(ctx context.Context, trigger channel.UID, id channel.ID) (channel.DeadLetter, bool, error) {
+	inside, err := b.inside(id.Shard)
+	if err != nil {
+		return channel.DeadLetter{}, false, nil
+	}
+	letter, found, err := b.BrokerLog.FindDead(ctx, trigger, channel.ID{Shard: inside, Position: id.Position})
+	if found {
+		letter.ID.Shard += b.first
+	}
+	return letter, found, b.outside(err)
+}
+
+// lettersOutside are the letters with the shards that are seen from outside.
+func (b *broker) lettersOutside(letters []channel.DeadLetter) []channel.DeadLetter {
 	letters = slices.Clone(letters)
 	for i := range letters {
 		letters[i].ID.Shard += b.first
 	}
-	return letters, next, b.outside(err)
+	return letters
 }
