@@ -187,7 +187,11 @@ func (l *lane) extraAttempt(ctx context.Context, it *item, x *Extra, conf *laneC
 func (l *lane) buryExtra(ctx context.Context, it *item, conf *laneConf, cause error) error {
 	letter := l.letter(it, conf, cause)
 	for {
-		err := l.broker.log.AppendDead(ctx, []channel.DeadLetter{letter})
+		_, known, err := l.broker.log.FindDead(ctx, l.uid, letter.ID)
+		if err == nil && known {
+			return nil // a crash came after the letter: the lane has it since the restart, or has settled it
+		}
+		err = l.broker.log.AppendDead(ctx, []channel.DeadLetter{letter})
 		if err == nil {
 			break
 		}

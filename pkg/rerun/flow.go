@@ -400,12 +400,8 @@ func (f *flow) discard(ctx context.Context, numbers []uint64) (int, error) {
 	if !open {
 		return 0, channel.ErrNoBroker
 	}
-	letters, err := lettersOf(log)
-	if err != nil {
-		return 0, err
-	}
 	for total := 0; ; {
-		n, err := letters.DiscardDead(context.WithoutCancel(ctx), numbers)
+		n, err := log.DiscardDead(context.WithoutCancel(ctx), numbers)
 		total += n
 		if err == nil {
 			return total, nil

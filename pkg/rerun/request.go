@@ -50,15 +50,11 @@ func (m *Manager) accept(ctx context.Context, kind string, q v1.JobRequest) (rec
 	if kind == v1.JobReplay {
 		return r, where, m.past(ctx, &r, log, q.From, q.To)
 	}
-	letters, err := lettersOf(log)
-	if err != nil {
-		return r, nil, err
-	}
 	r.Total = uint64(len(r.IDs))
 	if len(r.IDs) == 0 {
-		r.Total = letters.DeadCount(r.TriggerUID)
+		r.Total = log.DeadCount(r.TriggerUID)
 	}
-	return r, where, m.known(ctx, &r, letters)
+	return r, where, m.known(ctx, &r, log)
 }
 
 // allowed refuses values that make no sense, and fields without a meaning for
@@ -202,17 +198,8 @@ func (m *Manager) remains(ctx context.Context, r *record) (channel.BrokerLog, er
 	return nil, refuse(404, "no trigger %.128q, and no dead letters of one that was", r.Trigger)
 }
 
-// lettersOf is a log as jobs need its dead letters.
-func lettersOf(log channel.BrokerLog) (Letters, error) {
-	l, ok := log.(Letters)
-	if !ok {
-		return nil, refuse(501, "the channel of this broker cannot discard dead letters")
-	}
-	return l, nil
-}
-
 // known refuses ids that name no dead letter of the Trigger.
-func (m *Manager) known(ctx context.Context, r *record, letters Letters) error {
+func (m *Manager) known(ctx context.Context, r *record, letters channel.DeadLetters) error {
 	for _, text := range r.IDs {
 		id, err := channel.ParseID(text)
 		if err != nil {

@@ -45,14 +45,6 @@ type Deliverer interface {
 	Knows(broker, trigger channel.UID) bool
 }
 
-// Letters is what jobs need of a Broker's dead letters.
-type Letters interface {
-	Dead(ctx context.Context, trigger channel.UID, after string, limit int) (letters []channel.DeadLetter, next string, err error)
-	FindDead(ctx context.Context, trigger channel.UID, id channel.ID) (channel.DeadLetter, bool, error)
-	DiscardDead(ctx context.Context, numbers []uint64) (discarded int, err error)
-	DeadCount(trigger channel.UID) uint64
-}
-
 // Options configure a Manager. Snapshot, Log and Deliverer are needed.
 type Options struct {
 	Dir       string // the data folder; "" keeps jobs in memory only

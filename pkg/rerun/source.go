@@ -36,14 +36,10 @@ func (m *Manager) source(ctx context.Context, j *job, emit func(*entry) error) e
 		}
 		return m.events(ctx, &r, log, t.Filter, where, emit)
 	}
-	letters, err := lettersOf(log)
-	if err != nil {
-		return err
-	}
 	if len(r.IDs) > 0 && r.TriggerUID != "" {
-		return named(ctx, &r, letters, emit)
+		return named(ctx, &r, log, emit)
 	}
-	return graves(ctx, &r, letters, where, emit)
+	return graves(ctx, &r, log, where, emit)
 }
 
 // matches is a condition that may be absent.
@@ -51,7 +47,7 @@ func matches(where *filter.Filter, e event.Event) bool { return where == nil || 
 
 // named are the dead letters that a request names. One that is gone meanwhile
 // is passed over.
-func named(ctx context.Context, r *record, letters Letters, emit func(*entry) error) error {
+func named(ctx context.Context, r *record, letters channel.DeadLetters, emit func(*entry) error) error {
 	for i := r.Cursor.Index; i < len(r.IDs); i++ {
 		id, err := channel.ParseID(r.IDs[i])
 		if err != nil {
@@ -77,7 +73,7 @@ func entryOf(l channel.DeadLetter) *entry {
 
 // graves are a Trigger's dead letters page by page. What died after the job
 // was made is no part of it: a job does not run after what it leaves behind.
-func graves(ctx context.Context, r *record, letters Letters, where *filter.Filter, emit func(*entry) error) error {
+func graves(ctx context.Context, r *record, letters channel.DeadLetters, where *filter.Filter, emit func(*entry) error) error {
 	only := make(map[string]bool, len(r.IDs))
 	for _, id := range r.IDs {
 		only[id] = true

@@ -77,6 +77,7 @@ type Job struct {
 	Started time.Time  `json:"started"` // last: a job that goes on starts again
 	Ended   *time.Time `json:"ended,omitempty"`
 
+	// Counts. What was done in the last second before a crash is missing in them.
 	Total      uint64 `json:"total"`      // to look at, an estimate
 	Seen       uint64 `json:"seen"`       // looked at and done with
 	Matched    uint64 `json:"matched"`    // of these, events that were meant
