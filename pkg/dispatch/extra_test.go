@@ -140,13 +140,13 @@ func TestExtrasAndLiveEventsTogetherKeepTheConcurrency(t *testing.T) {
 			})
 		}
 		w.after(500 * time.Millisecond)
-		if s.open != 6 {
-			t.Errorf("%d extras at once on an idle lane of 8, want 6: a quarter is free for live events", s.open)
+		if s.now() != 6 {
+			t.Errorf("%d extras at once on an idle lane of 8, want 6: a quarter is free for live events", s.now())
 		}
 		w.send("order", 40)
 		w.after(100 * time.Millisecond)
-		if s.open != 8 {
-			t.Errorf("%d attempts at once, want 8: live events take what is free at once", s.open)
+		if s.now() != 8 {
+			t.Errorf("%d attempts at once, want 8: live events take what is free at once", s.now())
 		}
 		w.after(3 * time.Second)
 		live, old := 0, 0
@@ -240,4 +240,11 @@ func TestExtraOfAFirstDeliveryThatFailsIsADeadLetterAndGoesToTheSink(t *testing.
 			}
 		}
 	})
+}
+
+// now is how many requests a subscriber has open.
+func (s *subscriber) now() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open
 }

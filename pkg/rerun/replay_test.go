@@ -75,8 +75,9 @@ func TestReplayKeepsTheOrderOfEachKeyAlsoWhereOneFails(t *testing.T) {
 		s.set(503)
 		job := w.begin(v1.JobReplay, v1.JobRequest{Trigger: orders})
 		w.after(100 * time.Millisecond)
-		s.set(200)
-		s.delay = 20 * time.Millisecond
+		s.mu.Lock()
+		s.code, s.delay = 200, 20*time.Millisecond
+		s.mu.Unlock()
 		if j := w.ended(job.ID); j.Delivered != 280 {
 			w.t.Errorf("%+v", j)
 		}

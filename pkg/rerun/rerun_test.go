@@ -151,6 +151,32 @@ func TestKilledRedriveGoesOnByItselfAndLosesNothing(t *testing.T) {
 	})
 }
 
+func TestRedriveCutShortAtAnyPointOfAPageLeavesNothingOut(t *testing.T) {
+	inWorld(t, "memory", func(w *world) {
+		s := w.subscribe("shop")
+		w.trigger("orders", "shop")
+		w.boot()
+		dead := w.die(s, 100) // of which a page holds 32
+		slow := dead[20]
+		s.mu.Lock()
+		s.stuck = slow
+		s.mu.Unlock()
+		job := w.begin(v1.JobRedrive, v1.JobRequest{Trigger: orders})
+		w.after(3 * time.Second) // all the others are done, and that is written down
+		if n := len(w.letters("t-orders")); n != 1 {
+			w.t.Errorf("%d letters left, want the one that hangs", n)
+		}
+		s.mu.Lock()
+		s.stuck = ""
+		s.mu.Unlock()
+		w.kill()
+		if j := w.ended(job.ID); j.State != v1.JobDone {
+			w.t.Errorf("%+v", j)
+		}
+		s.same(w.t, dead, 2)
+	})
+}
+
 func TestCancelledRedriveStopsSoonAndIsResumed(t *testing.T) {
 	inWorlds(t, func(w *world) {
 		s := w.subscribe("shop")

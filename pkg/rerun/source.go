@@ -79,7 +79,9 @@ func graves(ctx context.Context, r *record, letters channel.DeadLetters, where *
 		only[id] = true
 	}
 	later := 0
-	for after, done := r.Cursor.After, r.Cursor.Number; ; {
+	after, done := r.Cursor.After, r.Cursor.Number
+	for {
+		began := after // stays what it is: advance is called when after has moved on
 		page, next, err := letters.Dead(ctx, r.TriggerUID, after, letterPage)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -101,7 +103,7 @@ func graves(ctx context.Context, r *record, letters channel.DeadLetters, where *
 			later = 0
 			e := entryOf(l)
 			e.meant = matches(where, l.Event) && (len(only) == 0 || only[l.ID.String()])
-			e.advance = func(r *record) { r.Cursor.After, r.Cursor.Number = after, l.Number }
+			e.advance = func(r *record) { r.Cursor.After, r.Cursor.Number = began, l.Number }
 			if err := emit(e); err != nil {
 				return err
 			}

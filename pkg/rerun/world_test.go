@@ -300,6 +300,7 @@ type subscriber struct {
 	code  int
 	delay time.Duration
 	fails map[string]bool // these are answered 422
+	stuck string          // this one is not answered for a minute, and not taken
 	took  []receipt
 }
 
@@ -318,6 +319,9 @@ func (s *subscriber) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	s.mu.Lock()
 	code, delay := s.code, s.delay
 	id := req.Header.Get("Ce-Id")
+	if s.stuck == id {
+		delay, code = time.Minute, 500
+	}
 	if s.fails[id] {
 		code = 422
 	}
