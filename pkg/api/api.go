@@ -2,13 +2,14 @@
 // /healthz and /readyz beside it. docs/openapi.yaml describes it; the shapes
 // are in package v1.
 //
-// It promises to read only: no request changes a Broker, a Trigger or an
-// event. It knows no users by itself. Either it is given somebody who says who
-// may (Options.Authorize), or whoever reaches the port may read everything: then
-// it listens on loopback unless told otherwise, and it refuses what a web page
-// in a browser on the same machine could make it answer (names in Host that
-// are not this machine's, requests from other origins). Bodies, pages,
-// streams and the time of each are bounded.
+// It promises that no request changes a Broker, a Trigger or an event. What a
+// request can do is begin, cancel and resume jobs, by POST: they deliver events
+// once more and discard dead letters. It knows no users by itself. Either it is
+// given somebody who says who may (Options.Authorize), or whoever reaches the
+// port may do everything: then it listens on loopback unless told otherwise, and
+// it refuses what a web page in a browser on the same machine could make it
+// answer or do (names in Host that are not this machine's, requests from other
+// origins). Bodies, pages, streams and the time of each are bounded.
 //
 // A Server may be used by any number of goroutines.
 package api
@@ -82,11 +83,18 @@ type Options struct {
 	// or internal. nil means that nothing is on disk.
 	Backup func(ctx context.Context, rate int64) (Backup, error)
 
+	// Jobs runs redrives, discards and replays; nil means that this process has none.
+	Jobs Jobs
+
+	// Who says who makes a request, for the audit log; nil, or "", is the address
+	// that it comes from.
+	Who func(r *http.Request) string
+
 	// IngressURL is what a Broker's address begins with: http://localhost:8080.
 	IngressURL string
 
 	// Authorize decides whether a request may have its answer; nil is yes. It is
-	// not asked about probes. With nil, whoever reaches the port may read
+	// not asked about probes. With nil, whoever reaches the port may do
 	// everything, and Hosts and the checks on browsers guard it instead.
 	Authorize func(r *http.Request, a Access) *Denied
 

@@ -129,6 +129,7 @@ func TestDocumentHasTheFieldsOfTheTypes(t *testing.T) {
 		"DeadLetterList": v1.DeadLetterList{}, "DeadLetter": v1.DeadLetter{}, "Explanation": v1.Explanation{},
 		"EventExplained": v1.EventExplained{}, "TriggerExplained": v1.TriggerExplained{}, "TailLine": v1.TailLine{},
 		"Diagnosis": v1.Diagnosis{}, "Finding": v1.Finding{}, "ProblemList": v1.ProblemList{}, "Problem": v1.Problem{}, "Error": v1.Error{},
+		"JobRequest": v1.JobRequest{}, "JobPreview": v1.JobPreview{}, "JobList": v1.JobList{}, "Job": v1.Job{}, "JobFailure": v1.JobFailure{},
 	} {
 		s := d.Components.Schemas[name]
 		if s == nil {
