@@ -76,6 +76,7 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 		server.Close()
 	}))
 	e.StartDispatcher(life)
+	e.StartJobs(life)
 
 	// Nothing is taken before everything declared is in force: an event must
 	// meet each Trigger that was ready when it came.
