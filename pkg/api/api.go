@@ -120,6 +120,8 @@ type Server struct {
 	decoder event.Decoder
 	guard   guard
 
+	earliest earliest
+
 	tails     chan struct{} // one token for each open stream
 	closing   chan struct{}
 	closeOnce sync.Once

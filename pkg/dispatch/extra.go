@@ -391,6 +391,9 @@ func (o Outcome) String() string {
 	case Gone:
 		return "trigger is gone"
 	}
+	if o.Attempts == 1 {
+		return o.Failure.Reason
+	}
 	return fmt.Sprintf("%s after %d attempts", o.Failure.Reason, o.Attempts)
 }
 

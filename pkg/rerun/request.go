@@ -21,15 +21,19 @@ const (
 	maxWhere = 32
 	maxRate  = 1_000_000
 	maxURL   = 2048
+	maxWho   = 256
 )
 
 // Begin starts a job of a kind that people can ask for.
 func (m *Manager) Begin(ctx context.Context, kind string, q v1.JobRequest, who string) (v1.Job, error) {
+	if err := m.running(ctx); err != nil {
+		return v1.Job{}, err
+	}
 	r, _, err := m.accept(ctx, kind, q)
 	if err != nil {
 		return v1.Job{}, err
 	}
-	r.Who = who
+	r.Who = who[:min(len(who), maxWho)]
 	return m.begin(r)
 }
 

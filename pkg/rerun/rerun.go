@@ -67,6 +67,9 @@ const (
 	// lookAgain is how often a job looks for what it waits for.
 	lookAgain = 500 * time.Millisecond
 
+	// startWait is how long a request waits for Run to be called.
+	startWait = 5 * time.Second
+
 	// cancelWait is how long Cancel waits for a job to end before it answers.
 	cancelWait = 5 * time.Second
 )
@@ -104,6 +107,7 @@ type Manager struct {
 	ended  bool
 	lastID int64
 	wg     sync.WaitGroup
+	begun  chan struct{} // closed when Run is called
 }
 
 // job is one job and, while it is under way, how to end it.
@@ -150,7 +154,7 @@ func New(o Options) (*Manager, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	m := &Manager{o: o, log: o.Logger, jobs: map[string]*job{}}
+	m := &Manager{o: o, log: o.Logger, jobs: map[string]*job{}, begun: make(chan struct{})}
 	var err error
 	if m.store, err = openStore(o.Dir, o.Logger); err != nil {
 		return nil, err
@@ -190,6 +194,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	m.mu.Lock()
 	m.ctx = ctx
+	close(m.begun)
 	for _, j := range m.order {
 		if active(j.rec.State) && j.ready() {
 			m.launch(j, "go on")
@@ -209,6 +214,19 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Unlock()
 	m.wg.Wait()
 	return nil
+}
+
+// running waits until jobs are run.
+func (m *Manager) running(ctx context.Context) error {
+	limit := time.NewTimer(startWait)
+	defer limit.Stop()
+	select {
+	case <-m.begun:
+		return nil
+	case <-limit.C:
+	case <-ctx.Done():
+	}
+	return refuse(503, "jobs are not run: the process is starting")
 }
 
 // ready reports whether a job knows what to go through.
@@ -340,9 +358,9 @@ func (m *Manager) begin(r record) (v1.Job, error) {
 		m.mu.Unlock()
 		return v1.Job{}, err
 	}
-	if m.ctx == nil || m.ended {
+	if m.ended {
 		m.mu.Unlock()
-		return v1.Job{}, refuse(503, "jobs are not run: the process is starting or stopping")
+		return v1.Job{}, refuse(503, "jobs are not run: the process is stopping")
 	}
 	j := m.enter(r)
 	m.mu.Unlock()
@@ -452,7 +470,10 @@ func (m *Manager) Cancel(ctx context.Context, id, who string) (v1.Job, error) {
 }
 
 // Resume has a job that was cancelled, or failed, go on where it was.
-func (m *Manager) Resume(_ context.Context, id, who string) (v1.Job, error) {
+func (m *Manager) Resume(ctx context.Context, id, who string) (v1.Job, error) {
+	if err := m.running(ctx); err != nil {
+		return v1.Job{}, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	j := m.jobs[id]
@@ -464,8 +485,8 @@ func (m *Manager) Resume(_ context.Context, id, who string) (v1.Job, error) {
 		return v1.Job{}, refuse(409, "job %s is done: start another", id)
 	case active(j.rec.State) || j.cancel != nil:
 		return v1.Job{}, refuse(409, "job %s is running", id)
-	case m.ctx == nil || m.ended:
-		return v1.Job{}, refuse(503, "jobs are not run: the process is starting or stopping")
+	case m.ended:
+		return v1.Job{}, refuse(503, "jobs are not run: the process is stopping")
 	}
 	if err := m.mayRun(&j.rec); err != nil {
 		return v1.Job{}, err

@@ -70,7 +70,7 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 	e.StartMetrics(life, metrics)
 
 	access := tokenreview.NewAccess(clients.Kube.AuthenticationV1().TokenReviews(), clients.Kube.AuthorizationV1().SubjectAccessReviews(), tokenreview.AccessOptions{Group: api.AccessGroup})
-	server := e.API(api.Options{Authorize: authorize(access), IngressURL: "http://penstock-ingress." + o.Namespace})
+	server := e.API(api.Options{Authorize: authorize(access), Who: owner(access), IngressURL: "http://penstock-ingress." + o.Namespace})
 	life.Start("API", process.ServeHTTP(apiPort, cluster.Internal(board, server), func() {
 		board.Close()
 		server.Close()
@@ -164,6 +164,14 @@ func stored(ctx context.Context, e *engine.Engine, logger *slog.Logger) []kube.S
 		all = append(all, kube.Stored{Broker: info.UID, Name: info.Name, Triggers: triggers})
 	}
 	return all
+}
+
+// owner is whose token a request to the API brings.
+func owner(access *tokenreview.Access) func(*http.Request) string {
+	return func(r *http.Request) string {
+		token, _ := auth.Bearer(r)
+		return access.Owner(r.Context(), token)
+	}
 }
 
 // authorize asks Kubernetes who may use the API.

@@ -80,6 +80,19 @@ func (a *Access) Allowed(ctx context.Context, token, verb, resource, namespace s
 	})
 }
 
+// Owner is the name of a token's owner, "" where that is not known. It asks
+// only if Allowed has not just done so.
+func (a *Access) Owner(ctx context.Context, token string) string {
+	if token == "" {
+		return ""
+	}
+	p, err := a.who(ctx, token)
+	if err != nil {
+		return ""
+	}
+	return p.user.Username
+}
+
 // who is the owner of a token.
 func (a *Access) who(ctx context.Context, token string) (person, error) {
 	id := digest(token)
