@@ -2,8 +2,10 @@ package rerun_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -25,6 +27,7 @@ type meter struct {
 	mu         sync.Mutex
 	held, most int
 	got        []string
+	damaged    bool // positions 11 to 20 of shard 1 cannot be read
 }
 
 func (m *meter) take(n int) {
@@ -35,6 +38,13 @@ func (m *meter) take(n int) {
 }
 
 func (m *meter) Read(ctx context.Context, shard channel.ShardID, from channel.Position, buf []channel.Record) ([]channel.Record, channel.Position, error) {
+	if m.damaged && shard == 1 && from <= 20 {
+		if from < 11 { // what is good before it comes first
+			records, next, err := m.BrokerLog.Read(ctx, shard, from, buf[:len(buf):min(cap(buf), len(buf)+int(11-from))])
+			return records, next, err
+		}
+		return buf, 21, &channel.GapError{Shard: 1, From: 11, To: 21, Cause: errors.New("bad checksum")}
+	}
 	records, next, err := m.BrokerLog.Read(ctx, shard, from, buf)
 	m.take(len(records))
 	return records, next, err
@@ -113,6 +123,11 @@ func TestJobsHoldFewEventsHoweverManyTheyGoThrough(t *testing.T) {
 			if m.most > bound {
 				t.Errorf("%s of %d events held %d at once, want at most %d", kind, many, m.most, bound)
 			}
+		}
+		m.damaged = true
+		j := w.ended(w.begin(v1.JobReplay, v1.JobRequest{Trigger: orders}).ID)
+		if j.State != v1.JobDone || j.Delivered != many-10 || j.Unreadable != 10 || len(j.Gaps) != 1 || !strings.Contains(j.Gaps[0], "events 1-11 to 1-20 cannot be read: bad checksum") {
+			t.Errorf("over a gap: %+v", j)
 		}
 		if n := opened.DeadCount(""); n != 0 {
 			t.Errorf("%d dead letters left", n)

@@ -253,3 +253,26 @@ func TestKilledStartGoesOn(t *testing.T) {
 		s.same(w.t, past, 4)
 	})
 }
+
+func TestStartThatACrashLeftWithoutItsBorderFindsIt(t *testing.T) {
+	inWorlds(t, func(w *world) {
+		s := w.subscribe("shop")
+		w.trigger("first", "nobody")
+		w.boot()
+		past := w.send(100)
+		w.trigger("orders", "shop", annotate("penstock.dev/start", "earliest"))
+		w.mute = true
+		w.apply()
+		past = append(past, w.send(10)...)
+		w.after(time.Minute)
+		if n := len(s.receipts()); n != 10 {
+			w.t.Errorf("%d events before the crash, want the 10 live ones", n)
+		}
+		w.kill()
+		w.after(10 * time.Second)
+		if jobs := w.jobs.List(); len(jobs) != 1 || jobs[0].State != v1.JobDone {
+			w.t.Errorf("jobs %+v", jobs)
+		}
+		s.same(w.t, past, 2)
+	})
+}

@@ -45,7 +45,7 @@ type world struct {
 	retains  string // annotation of the broker
 	start    time.Time
 	count    int
-	maxHeld  int
+	mute     bool // crashes come before a start learns where live events begin
 	snapshot *config.Snapshot
 
 	log        channel.Log
@@ -118,7 +118,7 @@ func (w *world) boot() {
 		client.Close()
 		return nil
 	})
-	relay := &newcomers{}
+	relay := &newcomers{w: w}
 	w.dispatcher = dispatch.New(dispatch.Options{
 		Sender: client, Metrics: telemetry.New(nil), Logger: slog.New(slog.DiscardHandler),
 		Logs: map[string]channel.Log{w.kind: w.log}, Newcomers: relay,
@@ -138,7 +138,16 @@ func (w *world) boot() {
 }
 
 // newcomers breaks the circle: the dispatcher is made first.
-type newcomers struct{ *rerun.Manager }
+type newcomers struct {
+	*rerun.Manager
+	w *world
+}
+
+func (n *newcomers) Came(broker channel.UID, triggers []*config.Trigger, from map[channel.ShardID]channel.Position) {
+	if !n.w.mute {
+		n.Manager.Came(broker, triggers, from)
+	}
+}
 
 // restart stops the process in order and starts it again.
 func (w *world) restart() {
