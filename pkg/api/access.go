@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strings"
@@ -14,7 +15,7 @@ const AccessGroup = "penstock.dev"
 // get deadletters in a namespace, or in all of them.
 type Access struct {
 	Verb      string // get, list, create or update
-	Resource  string // brokers, triggers, deadletters, events, backups or diagnoses, of AccessGroup
+	Resource  string // brokers, triggers, deadletters, redrives, discards, replays, jobs, events, backups or diagnoses, of AccessGroup
 	Namespace string // "" is all
 }
 
@@ -27,9 +28,10 @@ type Denied struct {
 func (d *Denied) Error() string { return d.Reason }
 
 // access is what a request to the route asks for. A namespace that cannot be
-// read off the request is all of them: the wider right is asked for.
-func (r route) access(req *http.Request, q url.Values) Access {
-	a := Access{Verb: "get", Resource: r.resource, Namespace: req.PathValue("namespace")}
+// read off the request is all of them: the wider right is asked for. namespace
+// is the one that its body, or the job it names, belongs to; "" for none.
+func (r route) access(req *http.Request, q url.Values, namespace string) Access {
+	a := Access{Verb: "get", Resource: r.resource, Namespace: cmp.Or(req.PathValue("namespace"), namespace)}
 	if a.Namespace == "" {
 		a.Verb = "list"
 		for _, parameter := range []string{"namespace", "trigger", "broker"} {
@@ -42,15 +44,13 @@ func (r route) access(req *http.Request, q url.Values) Access {
 	if req.Method == http.MethodPost {
 		a.Verb = "create"
 	}
-	if r.verb != "" {
-		a.Verb = r.verb
-	}
+	a.Verb = cmp.Or(r.verb, a.Verb)
 	return a
 }
 
 // authorize asks who may.
-func (s *Server) authorize(r route, w http.ResponseWriter, req *http.Request, q url.Values) error {
-	denied := s.opts.Authorize(req, r.access(req, q))
+func (s *Server) authorize(r route, w http.ResponseWriter, req *http.Request, q url.Values, namespace string) error {
+	denied := s.opts.Authorize(req, r.access(req, q, namespace))
 	if denied == nil {
 		return nil
 	}

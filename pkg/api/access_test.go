@@ -19,30 +19,39 @@ func TestWhoMayIsAskedForWhatARequestWouldShow(t *testing.T) {
 		return denied
 	}})
 	for target, want := range map[string]Access{
-		"GET /api/v1/brokers":                               {"list", "brokers", ""},
-		"GET /api/v1/brokers/default/orders":                {"get", "brokers", "default"},
-		"POST /api/v1/brokers/default/orders/explain":       {"create", "triggers", "default"},
-		"GET /api/v1/triggers?namespace=shop":               {"list", "triggers", "shop"},
-		"GET /api/v1/triggers?broker=shop/default":          {"list", "triggers", "shop"},
-		"GET /api/v1/triggers?namespace=shop&namespace=x":   {"list", "triggers", ""},
-		"POST /api/v1/triggers/default/ship/pause":          {"update", "triggers", "default"},
-		"POST /api/v1/triggers/default/ship/resume":         {"update", "triggers", "default"},
-		"POST /api/v1/triggers/default/ship/skip":           {"update", "triggers", "default"},
-		"GET /api/v1/triggers/default/ship/blocked":         {"get", "triggers", "default"},
-		"GET /api/v1/deadletters?trigger=shop/ship":         {"list", "deadletters", "shop"},
-		"GET /api/v1/deadletters/default/ship/0-1":          {"get", "deadletters", "default"},
-		"GET /api/v1/tail?broker=default/orders":            {"list", "events", "default"},
-		"GET /api/v1/backup":                                {"list", "backups", ""},
-		"GET /api/v1/doctor":                                {"list", "diagnoses", ""},
-		"GET /api/v1/problems":                              {"list", "diagnoses", ""},
-		"GET /api/v1/nothing":                               {"list", "", ""},
-		"GET /api/v1/triggers?nonsense=1":                   {"list", "triggers", ""},
-		"GET /api/v1/deadletters?trigger=shop/ship&%zz=bad": {"list", "deadletters", ""},
+		"GET /api/v1/brokers":                                                         {"list", "brokers", ""},
+		"GET /api/v1/brokers/default/orders":                                          {"get", "brokers", "default"},
+		"POST /api/v1/brokers/default/orders/explain":                                 {"create", "triggers", "default"},
+		"GET /api/v1/triggers?namespace=shop":                                         {"list", "triggers", "shop"},
+		"GET /api/v1/triggers?broker=shop/default":                                    {"list", "triggers", "shop"},
+		"GET /api/v1/triggers?namespace=shop&namespace=x":                             {"list", "triggers", ""},
+		"POST /api/v1/triggers/default/ship/pause":                                    {"update", "triggers", "default"},
+		"POST /api/v1/triggers/default/ship/resume":                                   {"update", "triggers", "default"},
+		"POST /api/v1/triggers/default/ship/skip":                                     {"update", "triggers", "default"},
+		"GET /api/v1/triggers/default/ship/blocked":                                   {"get", "triggers", "default"},
+		"GET /api/v1/deadletters?trigger=shop/ship":                                   {"list", "deadletters", "shop"},
+		"GET /api/v1/deadletters/default/ship/0-1":                                    {"get", "deadletters", "default"},
+		"GET /api/v1/tail?broker=default/orders":                                      {"list", "events", "default"},
+		"GET /api/v1/backup":                                                          {"list", "backups", ""},
+		"GET /api/v1/doctor":                                                          {"list", "diagnoses", ""},
+		"GET /api/v1/problems":                                                        {"list", "diagnoses", ""},
+		"GET /api/v1/nothing":                                                         {"list", "", ""},
+		"GET /api/v1/triggers?nonsense=1":                                             {"list", "triggers", ""},
+		"GET /api/v1/deadletters?trigger=shop/ship&%zz=bad":                           {"list", "deadletters", ""},
+		"GET /api/v1/jobs?trigger=shop/ship":                                          {"list", "jobs", "shop"},
+		"GET /api/v1/jobs/none":                                                       {"get", "jobs", ""},
+		"POST /api/v1/jobs/none/cancel":                                               {"update", "jobs", ""},
+		"POST /api/v1/jobs/none/resume":                                               {"update", "jobs", ""},
+		"POST /api/v1/replays":                                                        {"create", "replays", ""},
+		"POST /api/v1/replays {\"trigger\":\"shop/ship\"}":                            {"create", "replays", "shop"},
+		"POST /api/v1/deadletters/redrive {\"trigger\":\"shop/ship\",\"nonsense\":1}": {"create", "redrives", "shop"},
+		"POST /api/v1/deadletters/discard {\"trigger\":\"shop\"}":                     {"create", "discards", ""},
 	} {
 		asked = nil
 		method, path, _ := strings.Cut(target, " ")
+		path, body, _ := strings.Cut(path, " ")
 		answer := httptest.NewRecorder()
-		request := httptest.NewRequest(method, path, nil)
+		request := httptest.NewRequest(method, path, strings.NewReader(body))
 		request.Host = "penstock-dispatcher.penstock-system" // is no guard here
 		s.ServeHTTP(answer, request)
 		if asked == nil || *asked != want || answer.Code != http.StatusForbidden {

@@ -36,13 +36,17 @@ func (p *problem) write(w http.ResponseWriter) {
 
 // answer writes a 200 with a JSON body. It is encoded whole first, so that
 // what does not encode becomes a 500 and not half an answer.
-func answer(w http.ResponseWriter, body any) error {
+func answer(w http.ResponseWriter, body any) error { return answerWith(w, http.StatusOK, body) }
+
+// answerWith is answer with another status of success.
+func answerWith(w http.ResponseWriter, code int, body any) error {
 	text, err := encode(body)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(code)
 	_, _ = w.Write(text) // the client may have gone
 	return nil
 }

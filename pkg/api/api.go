@@ -2,15 +2,17 @@
 // /healthz and /readyz beside it. docs/openapi.yaml describes it; the shapes
 // are in package v1.
 //
-// What it changes is how events are delivered, by the few paths of control.go:
-// a Trigger's delivery is paused and resumed, an event is skipped. Each leaves a line
-// "audit" in the log. No request changes a Broker, a Trigger or what is in an
-// event, and all others only read. It knows no users by itself. Either it is given somebody who says who
-// may (Options.Authorize), or whoever reaches the port may do all of this: then
-// it listens on loopback unless told otherwise, and it refuses what a web page
-// in a browser on the same machine could make it answer (names in Host that
-// are not this machine's, requests from other origins). Bodies, pages,
-// streams and the time of each are bounded.
+// What a request can change is how events are delivered: a Trigger's delivery is
+// paused and resumed and an event skipped (control.go), and jobs are begun,
+// cancelled and resumed, which deliver events once more and discard dead letters
+// (jobs.go). Each leaves a line "audit" in the log. No request changes a Broker,
+// a Trigger or what is in an event, and all others only read. It knows no users by
+// itself. Either it is given somebody who says who may (Options.Authorize), or
+// whoever reaches the port may do all of this: then it listens on loopback
+// unless told otherwise, and it refuses what a web page in a browser on the same
+// machine could make it answer or do (names in Host that are not this machine's,
+// requests from other origins). Bodies, pages, streams and the time of each are
+// bounded.
 //
 // A Server may be used by any number of goroutines.
 package api
@@ -104,6 +106,9 @@ type Options struct {
 	// Control changes deliveries; nil where this process makes none.
 	Control Control
 
+	// Jobs runs redrives, discards and replays; nil means that this process has none.
+	Jobs Jobs
+
 	// IngressURL is what a Broker's address begins with: http://localhost:8080.
 	IngressURL string
 
@@ -137,6 +142,8 @@ type Server struct {
 	mux     *http.ServeMux
 	decoder event.Decoder
 	guard   guard
+
+	earliest earliest
 
 	tails     chan struct{} // one token for each open stream
 	closing   chan struct{}

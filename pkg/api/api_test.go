@@ -31,8 +31,8 @@ func TestBrokerShowsWhatItHoldsAndTookIn(t *testing.T) {
 	before := time.Now().Add(time.Second)
 
 	list := get[v1.BrokerList](t, server, "/api/v1/brokers", 200)
-	if len(list.Items) != 1 || list.Items[0].Earliest != nil {
-		t.Fatalf("list %+v, want one broker, without the time of its oldest event", list)
+	if len(list.Items) != 1 || list.Items[0].Earliest == nil || list.Items[0].Earliest.After(before) {
+		t.Fatalf("list %+v, want one broker, with the time of its oldest event", list)
 	}
 	b := get[v1.Broker](t, server, "/api/v1/brokers/default/shop", 200)
 	if b.FullName() != "default/shop" || !b.Ready || b.Channel != "memory" || b.Shards != 4 || b.Triggers != 1 ||

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/penstock-events/penstock/pkg/api/v1"
@@ -12,11 +13,11 @@ import (
 	"github.com/penstock-events/penstock/pkg/config"
 )
 
-func (s *Server) listBrokers(w http.ResponseWriter, _ *http.Request, _ url.Values) error {
+func (s *Server) listBrokers(w http.ResponseWriter, r *http.Request, _ url.Values) error {
 	snapshot := s.opts.Source.Snapshot()
 	list := v1.BrokerList{Items: []v1.Broker{}}
 	for _, b := range snapshot.Brokers() {
-		list.Items = append(list.Items, s.viewBroker(snapshot, b))
+		list.Items = append(list.Items, s.viewBroker(r.Context(), snapshot, b))
 	}
 	return answer(w, list)
 }
@@ -27,14 +28,10 @@ func (s *Server) getBroker(w http.ResponseWriter, r *http.Request, _ url.Values)
 	if err != nil {
 		return err
 	}
-	view := s.viewBroker(snapshot, b)
-	if log, ok := s.opts.Source.Log(b.UID); ok {
-		view.Earliest = earliest(r.Context(), log)
-	}
-	return answer(w, view)
+	return answer(w, s.viewBroker(r.Context(), snapshot, b))
 }
 
-func (s *Server) viewBroker(snapshot *config.Snapshot, b *config.Broker) v1.Broker {
+func (s *Server) viewBroker(ctx context.Context, snapshot *config.Snapshot, b *config.Broker) v1.Broker {
 	view := v1.Broker{
 		Namespace: b.Namespace, Name: b.Name, UID: string(b.UID),
 		Ready: b.Ready, Reason: b.Reason, Message: b.Message, Origin: b.Origin,
@@ -54,25 +51,57 @@ func (s *Server) viewBroker(snapshot *config.Snapshot, b *config.Broker) v1.Brok
 		view.Shards = len(log.Shards())
 		view.Bytes, view.DeadBytes, view.MaxBytes = stats.Bytes, stats.DeadBytes, stats.MaxBytes
 		view.Dead = log.DeadCount("")
+		view.Earliest = s.earliest.of(ctx, b.UID, log)
 	}
 	return view
 }
 
-// earliest is the time of the oldest record that can be read, nil if there
-// is none. A shard whose first record cannot be read is left out.
-func earliest(ctx context.Context, log channel.BrokerLog) *time.Time {
+// earliest remembers when each shard's oldest record was accepted, so that a
+// list of Brokers reads a record only where the oldest is another than before.
+// A Broker that is gone leaves a few bytes.
+type earliest struct {
+	mu    sync.Mutex
+	known map[place]aged
+}
+
+type place struct {
+	broker channel.UID
+	shard  channel.ShardID
+}
+
+type aged struct {
+	pos channel.Position
+	at  time.Time
+}
+
+// of is when the oldest record of a Broker that can be read was accepted, nil
+// if there is none. A shard whose first record cannot be read is left out.
+func (e *earliest) of(ctx context.Context, broker channel.UID, log channel.BrokerLog) *time.Time {
 	var oldest *time.Time
 	for _, shard := range log.Shards() {
 		from, next := log.Range(shard)
 		if from >= next {
 			continue
 		}
-		records, err := log.Get(ctx, shard, []channel.Position{from}, nil)
-		if err != nil || len(records) == 0 {
-			continue
+		key := place{broker, shard}
+		e.mu.Lock()
+		known := e.known[key]
+		e.mu.Unlock()
+		if known.pos != from {
+			records, err := log.Get(ctx, shard, []channel.Position{from}, nil)
+			if err != nil || len(records) == 0 {
+				continue
+			}
+			known = aged{from, records[0].Time}
+			e.mu.Lock()
+			if e.known == nil {
+				e.known = make(map[place]aged)
+			}
+			e.known[key] = known
+			e.mu.Unlock()
 		}
-		if t := records[0].Time; oldest == nil || t.Before(*oldest) {
-			oldest = &t
+		if at := known.at; oldest == nil || at.Before(*oldest) {
+			oldest = &at
 		}
 	}
 	return oldest

@@ -96,15 +96,11 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request, action string, 
 		return refuse(http.StatusConflict, "this process delivers nothing: ask a dispatcher")
 	}
 	err = do(s.opts.Control, t)
-	who := ""
-	if s.opts.Who != nil {
-		who = s.opts.Who(r)
-	}
 	result := "done"
 	if err != nil {
 		result = err.Error()
 	}
-	s.log.Info("audit", append([]any{"action", action, "trigger", t.FullName(), "who", who, "from", r.RemoteAddr, "result", result}, more...)...)
+	s.log.Info("audit", append([]any{"action", action, "trigger", t.FullName(), "who", s.who(r), "result", result}, more...)...)
 	if err != nil {
 		return controlProblem(t, err)
 	}

@@ -130,6 +130,7 @@ func TestDocumentHasTheFieldsOfTheTypes(t *testing.T) {
 		"EventExplained": v1.EventExplained{}, "TriggerExplained": v1.TriggerExplained{}, "TailLine": v1.TailLine{},
 		"Diagnosis": v1.Diagnosis{}, "Finding": v1.Finding{}, "ProblemList": v1.ProblemList{}, "Circuit": v1.Circuit{}, "BlockedKey": v1.BlockedKey{}, "BlockedList": v1.BlockedList{},
 		"PauseRequest": v1.PauseRequest{}, "SkipRequest": v1.SkipRequest{}, "Problem": v1.Problem{}, "Error": v1.Error{},
+		"JobRequest": v1.JobRequest{}, "JobPreview": v1.JobPreview{}, "JobList": v1.JobList{}, "Job": v1.Job{}, "JobFailure": v1.JobFailure{},
 	} {
 		s := d.Components.Schemas[name]
 		if s == nil {

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/penstock-events/penstock/pkg/api/v1"
 )
 
 // route is one path of the API with its one method. docs/openapi.yaml has
@@ -17,7 +19,8 @@ type route struct {
 	params   []string // query parameters it knows; others are refused
 	open     bool     // answers anybody under any Host, as probes and balancers ask
 	resource string   // what an authorizer is asked about, see Access
-	verb     string   // as well; "" is what the method says
+	verb     string   // with what verb; "" is as the method has it
+	body     bool     // the namespace asked about is that of the Trigger in its JSON body
 	serve    func(w http.ResponseWriter, r *http.Request, q url.Values) error
 }
 
@@ -39,6 +42,13 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/deadletters/{namespace}/{trigger}/{id}", method: http.MethodGet, resource: "deadletters", serve: s.getDead},
 		{path: "/api/v1/events", method: http.MethodGet, params: []string{"broker", "id", "type", "source", "subject", "from", "to", "limit", "cursor"}, resource: "events", serve: s.listEvents},
 		{path: "/api/v1/events/{id}", method: http.MethodGet, params: []string{"broker"}, resource: "events", serve: s.getEvent},
+		{path: "/api/v1/deadletters/redrive", method: http.MethodPost, resource: "redrives", body: true, serve: s.withJobs(s.beginJob(v1.JobRedrive))},
+		{path: "/api/v1/deadletters/discard", method: http.MethodPost, resource: "discards", body: true, serve: s.withJobs(s.beginJob(v1.JobDiscard))},
+		{path: "/api/v1/replays", method: http.MethodPost, resource: "replays", body: true, serve: s.withJobs(s.beginJob(v1.JobReplay))},
+		{path: "/api/v1/jobs", method: http.MethodGet, params: []string{"namespace", "trigger"}, resource: "jobs", serve: s.withJobs(s.listJobs)},
+		{path: "/api/v1/jobs/{id}", method: http.MethodGet, resource: "jobs", verb: "get", serve: s.withJobs(s.getJob)},
+		{path: "/api/v1/jobs/{id}/cancel", method: http.MethodPost, resource: "jobs", verb: "update", serve: s.withJobs(s.cancelJob)},
+		{path: "/api/v1/jobs/{id}/resume", method: http.MethodPost, resource: "jobs", verb: "update", serve: s.withJobs(s.resumeJob)},
 		{path: "/api/v1/tail", method: http.MethodGet, params: []string{"broker", "filter", "type", "source"}, resource: "events", serve: s.tail},
 		{path: "/api/v1/backup", method: http.MethodGet, params: []string{"rate"}, resource: "backups", serve: s.backup},
 		{path: "/api/v1/doctor", method: http.MethodGet, resource: "diagnoses", serve: s.doctor},
@@ -90,10 +100,21 @@ func (s *Server) admit(r route, w http.ResponseWriter, req *http.Request) (url.V
 		return nil, nil
 	}
 	q, err := parameters(req.URL.RawQuery, r.params)
+	namespace := ""
+	switch {
+	case r.body:
+		body, unread := s.readBody(w, req)
+		if unread != nil && err == nil {
+			err = unread
+		}
+		namespace = namespaceIn(body)
+	case r.resource == "jobs" && req.PathValue("id") != "":
+		namespace = s.namespaceOf(req.PathValue("id"))
+	}
 	if s.opts.Authorize != nil {
 		// Before anything is said about the parameters. A query that cannot be
 		// read asks for everything.
-		if denied := s.authorize(r, w, req, q); denied != nil {
+		if denied := s.authorize(r, w, req, q, namespace); denied != nil {
 			return nil, denied
 		}
 	}

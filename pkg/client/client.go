@@ -86,7 +86,7 @@ func (c *Client) Brokers(ctx context.Context) ([]v1.Broker, error) {
 	return list.Items, err
 }
 
-// Broker gets one Broker, with Earliest.
+// Broker gets one Broker.
 func (c *Client) Broker(ctx context.Context, namespace, name string) (v1.Broker, error) {
 	var b v1.Broker
 	err := c.get(ctx, &b, nil, "brokers", namespace, name)

@@ -39,6 +39,7 @@ type settings struct {
 	schedule     *deliver.Schedule
 	adaptive     *bool
 	dedupWindow  time.Duration
+	start        Start
 }
 
 // Orders of delivery (annotation penstock.dev/order).
@@ -117,17 +118,11 @@ func supported() []setting {
 			}
 			return err
 		}},
+		{key: "start", trigger: true, read: func(s *settings, value string) (err error) {
+			s.start, err = parseStart(value)
+			return err
+		}},
 	}
-}
-
-// planned reports whether a key has a meaning on an object of that kind that
-// this version does not have yet.
-func planned(kind, key string) bool {
-	switch key {
-	case "start":
-		return true
-	}
-	return false
 }
 
 // settings reads all that an object's ConfigMap and annotations say; an
@@ -156,12 +151,6 @@ func (c *compiler) setting(o *Object, s *settings, field, what, key, value strin
 	all := supported()
 	at := slices.IndexFunc(all, func(k setting) bool { return k.key == key })
 	switch {
-	case planned(o.Kind, key):
-		where := ""
-		if at >= 0 {
-			where = " on a " + o.Kind
-		}
-		c.faultAt(o, o.origin(field), ReasonUnsupportedAnnotation, what+" is not supported yet"+where+": remove it")
 	case at < 0:
 		known := make([]string, len(all))
 		for i := range all {

@@ -125,6 +125,7 @@ type Trigger struct {
 	// before it is delivered or dead. The key is partitionkey, else subject; events
 	// without either have no order.
 	Ordered bool
+	Start   Start // of a new Trigger; without meaning for one that has been routed before
 
 	Held      bool      // removed from its source: still matched, not delivered, until HeldUntil
 	HeldUntil time.Time // wall clock; zero unless Held

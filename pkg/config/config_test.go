@@ -147,6 +147,26 @@ func TestAScheduleIsReadWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
+func TestStartIsNowEarliestATimeOrHowLongAgo(t *testing.T) {
+	for value, want := range map[string]Start{
+		"now": {}, "earliest": {Earliest: true}, "2026-03-01T13:00:00+01:00": {At: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)},
+		"2h": {Back: 2 * time.Hour}, "7d": {Back: 7 * 24 * time.Hour}, " PT30M ": {Back: 30 * time.Minute},
+	} {
+		a := aTrigger("a", "default", nil)
+		a.Annotations = map[string]string{AnnotationPrefix + "start": value}
+		if tr := only(t, Compile([]*Object{a, aBroker("default", nil)}, Options{})); !tr.Ready || tr.Start != want {
+			t.Errorf("%q: %+v, want %+v: %s", value, tr.Start, want, tr.Message)
+		}
+	}
+	for _, value := range []string{"", "yesterday", "-2h", "2026-03-01", "Earliest"} {
+		a := aTrigger("a", "default", nil)
+		a.Annotations = map[string]string{AnnotationPrefix + "start": value}
+		if tr := only(t, Compile([]*Object{a, aBroker("default", nil)}, Options{})); tr.Ready || tr.Reason != ReasonAnnotationInvalid || !strings.Contains(tr.Message, "want now, earliest") {
+			t.Errorf("%q: %+v", value, tr)
+		}
+	}
+}
+
 func TestTriggerBecomesReadyWhenItsBrokerAppears(t *testing.T) {
 	a := aTrigger("a", "later", nil)
 	before := Compile([]*Object{a}, Options{})

@@ -119,6 +119,7 @@ func (c *compiler) delivery(o *Object, t *Trigger, s settings) {
 		t.Policy, t.Format = b.Delivery.Policy, b.Delivery.Format
 	}
 	t.Policy.BackoffMax, t.Concurrency, t.Rate = s.backoffMax, s.concurrency, s.rate
+	t.Start = s.start
 	if b != nil {
 		// Retries that a Trigger spells out are nearer than the Broker's schedule.
 		if own := o.Trigger.Delivery; own == nil || own.Retry == nil && own.BackoffPolicy == nil && own.BackoffDelay == nil {

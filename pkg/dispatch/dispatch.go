@@ -52,6 +52,9 @@ type Options struct {
 	// Journal is told of every match, attempt and end; nil is nobody.
 	Journal *journal.Journal
 
+	// Newcomers is told of Triggers that are routed for the first time; nil is nobody.
+	Newcomers Newcomers
+
 	// Concurrency is how many attempts a lane has in flight at most where its
 	// Trigger does not say; 0 means 64.
 	Concurrency int

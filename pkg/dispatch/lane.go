@@ -76,7 +76,8 @@ type lane struct {
 	pause    *pause        // that a person asked for; nil for none
 	resume   *time.Timer   // fires when something may begin without an answer that comes first
 	inflight int
-	workers  int
+	workers  int             // and the places that extras have or claim
+	extras   extras          // events delivered beside the lane
 	parked   []chan struct{} // idle workers, last parked first woken
 	used     time.Time       // when a worker last parked; long ago: workers may go
 	stopped  bool
@@ -330,6 +331,7 @@ func (l *lane) configure(conf laneConf) {
 	for range min(conf.concurrency, l.backlogLocked()) {
 		l.wakeOne()
 	}
+	l.extras.callAll()
 }
 
 // clamp sees to it that a wall clock which jumped while the process was away
@@ -380,6 +382,7 @@ func (l *lane) stop() {
 
 func (l *lane) halt() {
 	l.stopped = true
+	l.extras.callAll()
 	l.timer.Stop()
 	l.resume.Stop()
 	l.release()

@@ -79,6 +79,7 @@ func (b *broker) route(ctx context.Context, triggers []*config.Trigger, present,
 		now = b.tables[n-1].set
 	}
 	compiled := make(map[channel.UID]*filter.Filter, len(triggers))
+	var newcomers []*config.Trigger
 	for _, t := range triggers {
 		old, routed := now[t.UID]
 		if t.Filter == nil {
@@ -88,6 +89,9 @@ func (b *broker) route(ctx context.Context, triggers []*config.Trigger, present,
 			continue
 		}
 		compiled[t.UID] = t.Filter
+		if !routed {
+			newcomers = append(newcomers, t)
+		}
 		canonical := t.FilterSpec.Canonical()
 		if !routed || !bytes.Equal(old.Filter, canonical) {
 			change.Set = append(change.Set, channel.Route{Trigger: t.UID, Name: t.FullName(), Filter: canonical})
@@ -105,6 +109,10 @@ func (b *broker) route(ctx context.Context, triggers []*config.Trigger, present,
 	if err != nil {
 		return err
 	}
+	came, err := b.coming(ctx, newcomers)
+	if err != nil {
+		return err
+	}
 	b.routing.shut()
 	defer b.routing.open()
 	change, err = b.log.SetRoutes(ctx, change)
@@ -114,6 +122,7 @@ func (b *broker) route(ctx context.Context, triggers []*config.Trigger, present,
 	t.from = change.From
 	b.tables = append(b.tables, t)
 	b.forget()
+	came(change.From)
 	return nil
 }
 

@@ -75,6 +75,7 @@ func (l *lane) done() {
 	if l.reorder {
 		l.changeOrder()
 	}
+	l.extras.call()
 	l.mu.Unlock()
 }
 

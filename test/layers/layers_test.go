@@ -55,6 +55,7 @@ var layer = map[string]int{
 
 	"pkg/api/v1":         0,
 	"pkg/backup":         4,
+	"pkg/rerun":          4,
 	"pkg/client":         4,
 	"pkg/api/fleet":      4,
 	"pkg/app/process":    4,

@@ -41,8 +41,8 @@ type Broker struct {
 	Accepted uint64 `json:"accepted"` // events stored
 	Dead     uint64 `json:"dead"`     // dead letters kept now
 
-	// Earliest is when the oldest event still kept was accepted. It is given for
-	// one Broker, not in lists, for it costs a read of each shard.
+	// Earliest is when the oldest event still kept was accepted: how far back one
+	// can replay. Absent where none is.
 	Earliest *time.Time `json:"earliest,omitempty"`
 }
 

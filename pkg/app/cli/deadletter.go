@@ -18,15 +18,17 @@ func deadLetterCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "deadletter",
 		Aliases: []string{"deadletters", "dl"},
-		Short:   "Look at events that could not be delivered",
+		Short:   "Look at events that could not be delivered, send them again, discard them",
 		Long: `Look at dead letters: events that a Trigger's subscriber did not take within its
-retries. The broker keeps them, whether or not there is a dead letter sink.`,
+retries. The broker keeps them, whether or not there is a dead letter sink, until
+they are sent again or discarded.`,
 		Example: `  penstock deadletter list --trigger default/orders
-  penstock deadletter show orders 0-42`,
+  penstock deadletter show orders 0-42
+  penstock deadletter redrive orders --rate 50`,
 		Args: cobra.NoArgs,
 		RunE: showHelp,
 	}
-	cmd.AddCommand(deadLetterListCommand(), deadLetterShowCommand())
+	cmd.AddCommand(deadLetterListCommand(), deadLetterShowCommand(), deadLetterRedriveCommand(), deadLetterDiscardCommand())
 	return cmd
 }
 

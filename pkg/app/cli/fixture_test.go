@@ -17,8 +17,10 @@ import (
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/channel/memory"
 	"github.com/penstock-events/penstock/pkg/config"
+	"github.com/penstock-events/penstock/pkg/dispatch"
 	"github.com/penstock-events/penstock/pkg/event"
 	"github.com/penstock-events/penstock/pkg/filter"
+	"github.com/penstock-events/penstock/pkg/rerun"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files in testdata")
@@ -84,6 +86,28 @@ type shop struct {
 	lanes    atomic.Pointer[[]api.Lane]
 	control  *controlled
 	url      string
+	deliver  func(ctx context.Context, id string) (dispatch.Outcome, error) // what becomes of what a job sends
+}
+
+// runJobs runs jobs whose events go to s.deliver.
+func (s *shop) runJobs() *rerun.Manager {
+	jobs, err := rerun.New(rerun.Options{
+		Snapshot: s.Snapshot, Log: s.Log, Deliverer: s, Logger: slog.New(slog.DiscardHandler),
+		Now: func() time.Time { return noon().Add(time.Hour) },
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- jobs.Run(ctx) }()
+	s.t.Cleanup(func() { stop(); <-ended })
+	return jobs
+}
+
+func (s *shop) Knows(_, trigger channel.UID) bool { return true }
+func (s *shop) Deliver(ctx context.Context, _ channel.UID, x dispatch.Extra) (dispatch.Outcome, error) {
+	return s.deliver(ctx, x.Event.ID())
 }
 
 func (s *shop) Snapshot() *config.Snapshot       { return s.snapshot }
@@ -123,6 +147,9 @@ func openShop(t *testing.T) *shop {
 		trigger("europe", filter.Spec{Filters: []filter.Dialect{{CESQL: "region = 'eu'"}}}, "http://localhost:3000/eu"),
 		trigger("broken", filter.Spec{Filters: []filter.Dialect{{CESQL: "type ="}}}, "http://localhost:3000/broken"),
 	}, config.Options{DefaultChannel: config.ChannelMemory})
+	s.deliver = func(context.Context, string) (dispatch.Outcome, error) {
+		return dispatch.Outcome{End: dispatch.Delivered, Attempts: 1}, nil
+	}
 	s.lanes.Store(&[]api.Lane{
 		{Trigger: "uid-orders", Backlog: 12, Oldest: noon().Add(-5*time.Minute - 3*time.Second), InFlight: 4, Waiting: 2, Delivered: 1234, Failed: 9, Window: 64},
 		{Trigger: "uid-europe", Delivered: 7},
@@ -146,6 +173,7 @@ func openShop(t *testing.T) *shop {
 	handler := api.New(api.Options{
 		Source: s, Control: s.control, IngressURL: "http://localhost:8080", Now: noon, Logger: slog.New(slog.DiscardHandler),
 		Traffic: func(string) (uint64, uint64) { return 1300, 1250 },
+		Jobs:    s.runJobs(),
 	})
 	server := httptest.NewServer(handler)
 	t.Cleanup(func() { handler.Close(); server.Close() })

@@ -56,7 +56,8 @@ func getBrokersCommand() *cobra.Command {
 		Aliases: []string{"broker"},
 		Short:   "List Brokers: what they hold and took in",
 		Long: `List Brokers. ACCEPTED counts since the broker's process started, SIZE is what
-is kept now, DEAD are the dead letters kept now.`,
+is kept now, DEAD are the dead letters kept now, REPLAY FROM is the time of the
+oldest event that a replay can begin with.`,
 		Example: `  penstock get brokers
   penstock get broker default/default -o json`,
 		ValidArgsFunction: completeBrokers,
@@ -87,14 +88,14 @@ is kept now, DEAD are the dead letters kept now.`,
 }
 
 func brokerTable(items []v1.Broker, wide bool) table {
-	t := table{header: []string{"NAME", "READY", "CHANNEL", "TRIGGERS", "ACCEPTED", "SIZE", "DEAD", "REASON"}}
+	t := table{header: []string{"NAME", "READY", "CHANNEL", "TRIGGERS", "ACCEPTED", "SIZE", "DEAD", "REPLAY FROM", "REASON"}}
 	if wide {
 		t.header = append(t.header, "RECEIVED", "SHARDS", "MAX", "ADDRESS", "MESSAGE")
 	}
 	for _, b := range items {
 		row := []cell{
 			text(b.FullName()), ready(b.Ready), text(b.Channel), number(b.Triggers),
-			number(b.Accepted), text(size(b.Bytes)), alarm(b.Dead), text(b.Reason),
+			number(b.Accepted), text(size(b.Bytes)), alarm(b.Dead), text(since(b.Earliest)), text(b.Reason),
 		}
 		if wide {
 			bound := "none"
@@ -106,6 +107,14 @@ func brokerTable(items []v1.Broker, wide bool) table {
 		t.add(row...)
 	}
 	return t
+}
+
+// since is a time in a table, or a dash.
+func since(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.Local().Format(time.DateTime)
 }
 
 func getTriggersCommand() *cobra.Command {

@@ -71,7 +71,7 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 	e.StartMetrics(life, metrics)
 
 	access := tokenreview.NewAccess(clients.Kube.AuthenticationV1().TokenReviews(), clients.Kube.AuthorizationV1().SubjectAccessReviews(), tokenreview.AccessOptions{Group: api.AccessGroup})
-	server := e.API(api.Options{Authorize: authorize(access), Who: whoIn(access), IngressURL: "http://penstock-ingress." + o.Namespace})
+	server := e.API(api.Options{Authorize: authorize(access), Who: owner(access), IngressURL: "http://penstock-ingress." + o.Namespace})
 	others := newOthers(o.Identity, clients, server, logger)
 	life.Start("other dispatchers", others.run)
 	life.Start("API", process.ServeHTTP(apiPort, cluster.Internal(board, others.api), func() {
@@ -79,6 +79,7 @@ func Run(ctx context.Context, o Options, clients cluster.Clients, errOut io.Writ
 		server.Close()
 	}))
 	e.StartDispatcher(life)
+	e.StartJobs(life)
 
 	// Nothing is taken before everything declared is in force: an event must
 	// meet each Trigger that was ready when it came.
@@ -168,6 +169,14 @@ func stored(ctx context.Context, e *engine.Engine, logger *slog.Logger) []kube.S
 	return all
 }
 
+// owner is whose token a request to the API brings.
+func owner(access *tokenreview.Access) func(*http.Request) string {
+	return func(r *http.Request) string {
+		token, _ := auth.Bearer(r)
+		return access.Owner(r.Context(), token)
+	}
+}
+
 // authorize asks Kubernetes who may use the API.
 func authorize(access *tokenreview.Access) func(*http.Request, api.Access) *api.Denied {
 	return func(r *http.Request, a api.Access) *api.Denied {
@@ -193,13 +202,5 @@ func authorize(access *tokenreview.Access) func(*http.Request, api.Access) *api.
 			return &api.Denied{Code: http.StatusServiceUnavailable, Reason: "the Kubernetes API does not say just now who you are: try again"}
 		}
 		return &api.Denied{Code: http.StatusUnauthorized, Reason: "the bearer token is not valid here"}
-	}
-}
-
-// whoIn names whom a request's token belongs to.
-func whoIn(access *tokenreview.Access) func(*http.Request) string {
-	return func(r *http.Request) string {
-		token, _ := auth.Bearer(r)
-		return access.Name(token)
 	}
 }

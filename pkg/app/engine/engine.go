@@ -34,6 +34,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/event"
 	"github.com/penstock-events/penstock/pkg/filter"
 	"github.com/penstock-events/penstock/pkg/journal"
+	"github.com/penstock-events/penstock/pkg/rerun"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
@@ -85,6 +86,7 @@ type Engine struct {
 	client   *deliver.Client
 	views    *views
 	ready    *readiness
+	jobs     *rerun.Manager
 	registry *prometheus.Registry
 	apply    *applier
 	reporter *reporter
@@ -118,12 +120,22 @@ func Open(o Options) (*Engine, error) {
 		return nil, err
 	}
 	e.client = deliver.New(deliver.Options{Guard: o.Guard, MaxIdle: o.MaxIdle})
+	newcomers := &newcomers{}
 	e.Dispatcher = dispatch.New(dispatch.Options{
 		Sender: e.client, Metrics: e.Metrics, Logger: o.Logger, Logs: e.logs, DrainTimeout: o.DrainTimeout, Keys: o.Keys, Replied: o.Replied,
 		Incident: e.reporter.tell, Journal: e.journal,
 		Paused: e.paused, SavePaused: e.savePaused,
+		Newcomers: newcomers,
 	})
 	e.views.dispatch = e.Dispatcher
+	jobs := rerun.Options{Snapshot: e.views.Snapshot, Log: e.Dispatcher.Log, Deliverer: e.Dispatcher, Keys: o.Keys, Logger: o.Logger}
+	if !o.Memory {
+		jobs.Dir = o.Data
+	}
+	if e.jobs, err = rerun.New(jobs); err != nil {
+		return nil, errors.Join(fmt.Errorf("read the jobs in %s: %w", o.Data, err), e.abandon())
+	}
+	newcomers.Manager = e.jobs
 	e.ready = &readiness{logs: e.logs}
 	e.Metrics.Watch(gauges{e.views, e.known})
 	e.apply = &applier{inForce: e.inForce, views: e.views, log: o.Logger, again: make(chan struct{}, 1)}
@@ -162,6 +174,22 @@ func (e *Engine) open(scrubRate int64) error {
 		}
 	}
 	return e.openDoors()
+}
+
+// newcomers breaks a circle: the dispatcher tells the jobs of new Triggers, and
+// the jobs deliver through the dispatcher. It is filled before either runs.
+type newcomers struct{ *rerun.Manager }
+
+// abandon closes logs that were never started.
+func (e *Engine) abandon() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var errs []error
+	for _, kind := range e.Kinds() {
+		errs = append(errs, e.logs[kind].Run(ctx))
+	}
+	e.client.Close()
+	return errors.Join(errs...)
 }
 
 // Close ends what outlives the parts.
@@ -232,6 +260,7 @@ func (e *Engine) API(o api.Options) *api.Server {
 	o.Journal, o.Fate = e.journal, fate{e.Dispatcher}
 	o.Traffic = trafficOf(e.Metrics)
 	o.Backup = e.backups()
+	o.Jobs = e.jobs
 	o.Logger = e.o.Logger
 	return api.New(o)
 }
@@ -241,6 +270,10 @@ func (e *Engine) StartDispatcher(life *process.Lifecycle) {
 	life.Start("incidents", e.reporter.run)
 	life.Start("dispatcher", e.Dispatcher.Run)
 }
+
+// StartJobs starts the jobs, those that a stop or a crash interrupted first. It
+// comes after the dispatcher, so that they end before it.
+func (e *Engine) StartJobs(life *process.Lifecycle) { life.Start("jobs", e.jobs.Run) }
 
 // Put puts a configuration in force. What could not be is tried again by Follow.
 func (e *Engine) Put(ctx context.Context, s *config.Snapshot) error { return e.apply.put(ctx, s) }

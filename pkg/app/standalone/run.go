@@ -74,6 +74,7 @@ func Run(ctx context.Context, o Options, out, errOut io.Writer) (err error) {
 	server := e.API(api.Options{IngressURL: reachable(listeners.ingress.Addr()), Hosts: o.APIHosts})
 	life.Start("API", process.ServeHTTP(listeners.api, server, server.Close))
 	e.StartDispatcher(life)
+	e.StartJobs(life)
 	if err := e.Put(ctx, first); err != nil {
 		logger.Error("configuration is not in force wholly", telemetry.KeyError, err)
 	}

@@ -80,10 +80,16 @@ func (a *Access) Allowed(ctx context.Context, token, verb, resource, namespace s
 	})
 }
 
-// Name is the user name of a token's owner, where Allowed has just asked for it;
-// "" where nobody knows.
-func (a *Access) Name(token string) string {
-	p, _ := a.people.get(digest(token))
+// Owner is the name of a token's owner, "" where that is not known. It asks
+// only if Allowed has not just done so.
+func (a *Access) Owner(ctx context.Context, token string) string {
+	if token == "" {
+		return ""
+	}
+	p, err := a.who(ctx, token)
+	if err != nil {
+		return ""
+	}
 	return p.user.Username
 }
 
