@@ -16,6 +16,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/penstock-events/penstock/pkg/api/v1"
 	"github.com/penstock-events/penstock/pkg/app/cluster"
 	"github.com/penstock-events/penstock/pkg/auth"
 	"github.com/penstock-events/penstock/pkg/backup"
@@ -171,25 +172,32 @@ func TestTheAPIAsksWhoMay(t *testing.T) {
 	}
 }
 
+// admin is the API at a dispatcher, asked by somebody who may do everything.
+func (p *plane) admin(i int) *client.Client {
+	p.t.Helper()
+	file := filepath.Join(p.t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(standin.Admin), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	api, err := client.New("http://"+p.apis[i], &http.Client{Transport: &auth.Transport{Tokens: auth.NewTokenFile(file), Next: http.DefaultTransport}})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return api
+}
+
 // Whichever dispatcher is asked, it answers for all.
 func TestTheAPIOfAnyDispatcherAnswersForAll(t *testing.T) {
 	p := start(t, 3, cluster.IngressAccount)
 	p.sub.refuse.Store(true)
-	file := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(file, []byte(standin.Admin), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	const events = 30 // ten at each
 	for i := range events {
 		if code, _ := p.post(fmt.Sprint(i), ""); code != http.StatusAccepted {
 			t.Fatalf("answered with %d", code)
 		}
 	}
-	for i, address := range p.apis {
-		api, err := client.New("http://"+address, &http.Client{Transport: &auth.Transport{Tokens: auth.NewTokenFile(file), Next: http.DefaultTransport}})
-		if err != nil {
-			t.Fatal(err)
-		}
+	for i := range p.apis {
+		api := p.admin(i)
 		eventually(t, fmt.Sprintf("dispatcher %d counts all dead letters", i), func() bool {
 			tr, err := api.Trigger(t.Context(), "default", "all")
 			return err == nil && tr.Dead == events
@@ -217,6 +225,78 @@ func TestTheAPIOfAnyDispatcherAnswersForAll(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A redrive, a pause and a story reach the dispatchers that have a part of it,
+// whichever is asked.
+func TestWhatIsToldOneDispatcherIsToldAll(t *testing.T) {
+	p := start(t, 3, cluster.IngressAccount)
+	p.sub.refuse.Store(true)
+	const events = 30
+	for i := range events {
+		if code, _ := p.post(fmt.Sprint(i), ""); code != http.StatusAccepted {
+			t.Fatalf("answered with %d", code)
+		}
+	}
+	api := p.admin(1)
+	eventually(t, "all are dead", func() bool {
+		tr, err := api.Trigger(t.Context(), "default", "all")
+		return err == nil && tr.Dead == events
+	})
+	p.sub.refuse.Store(false)
+	job, err := api.BeginJob(t.Context(), v1.JobRedrive, v1.JobRequest{Trigger: "default/all"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := p.admin(2)
+	eventually(t, "the redrive is done at all", func() bool {
+		job, err = other.Job(t.Context(), job.ID)
+		return err == nil && job.State == v1.JobDone
+	})
+	if job.Delivered != events || job.Failed != 0 {
+		t.Errorf("the job is %+v", job)
+	}
+	for i := range events {
+		if !p.sub.has(fmt.Sprint(i)) {
+			t.Errorf("event %d was not delivered", i)
+		}
+	}
+	if tr, err := other.Trigger(t.Context(), "default", "all"); err != nil || tr.Dead != 0 {
+		t.Errorf("%d dead letters are left, %v", tr.Dead, err)
+	}
+	if list, err := other.Jobs(t.Context(), client.JobQuery{}); err != nil || len(list) != 3 {
+		t.Errorf("%d jobs are listed, %v", len(list), err)
+	}
+
+	found, err := api.Events(t.Context(), client.EventQuery{ID: "7"})
+	if err != nil || len(found.Items) != 1 {
+		t.Fatalf("event 7 is found as %+v, %v", found, err)
+	}
+	story, err := other.EventStory(t.Context(), found.Items[0].ID, found.Items[0].Broker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(story.Triggers) != 1 || story.Triggers[0].State != v1.StateDelivered || len(story.Triggers[0].Attempts) != 2 || story.Triggers[0].Attempts[1].Rerun == "" {
+		t.Errorf("its story is %+v", story)
+	}
+
+	if _, err := api.Pause(t.Context(), "default", "all", ""); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 6 { // two at each
+		p.post(fmt.Sprint("late-", i), "")
+	}
+	eventually(t, "all wait", func() bool {
+		tr, err := other.Trigger(t.Context(), "default", "all")
+		return err == nil && tr.Paused && tr.Backlog == 6
+	})
+	if _, err := other.Resume(t.Context(), "default", "all"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all go on", func() bool {
+		tr, err := api.Trigger(t.Context(), "default", "all")
+		return err == nil && !tr.Paused && tr.Backlog == 0
+	})
 }
 
 // What the controller reads is what is in force, and a Broker that is deleted

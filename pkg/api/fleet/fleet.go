@@ -107,8 +107,23 @@ type reply struct {
 	err    error // it did not answer
 }
 
-// ask asks one member. The query is that of r unless another is given.
-func (f *Fleet) ask(r *http.Request, m Member, query string, body []byte) reply {
+// question is what one member is asked on behalf of a request.
+type question struct {
+	member Member
+	method string
+	path   string // escaped
+	query  string
+	body   []byte
+}
+
+// as is the request itself, as a question to a member.
+func as(r *http.Request, m Member, body []byte) question {
+	return question{member: m, method: r.Method, path: r.URL.EscapedPath(), query: r.URL.RawQuery, body: body}
+}
+
+// ask asks one member.
+func (f *Fleet) ask(r *http.Request, q question) reply {
+	m := q.member
 	out := reply{member: m}
 	ctx, cancel := context.WithTimeout(r.Context(), f.o.Timeout)
 	defer cancel()
@@ -116,11 +131,11 @@ func (f *Fleet) ask(r *http.Request, m Member, query string, body []byte) reply 
 		out.err = errors.New("it is away")
 		return out
 	}
-	url := m.URL + r.URL.EscapedPath()
-	if query != "" {
-		url += "?" + query
+	url := m.URL + q.path
+	if q.query != "" {
+		url += "?" + q.query
 	}
-	req, err := http.NewRequestWithContext(ctx, r.Method, url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, q.method, url, bytes.NewReader(q.body))
 	if err != nil {
 		out.err = err
 		return out
@@ -152,15 +167,24 @@ func (f *Fleet) ask(r *http.Request, m Member, query string, body []byte) reply 
 	return out
 }
 
-// all asks several members at once; the replies are in their order.
-func (f *Fleet) all(r *http.Request, members []Member, query func(Member) string, body []byte) []reply {
-	replies := make([]reply, len(members))
+// all asks several questions at once; the replies are in their order.
+func (f *Fleet) all(r *http.Request, questions []question) []reply {
+	replies := make([]reply, len(questions))
 	var asked sync.WaitGroup
-	for i, m := range members {
-		asked.Go(func() { replies[i] = f.ask(r, m, query(m), body) })
+	for i, q := range questions {
+		asked.Go(func() { replies[i] = f.ask(r, q) })
 	}
 	asked.Wait()
 	return replies
+}
+
+// everybody is the request as a question to each member.
+func (f *Fleet) everybody(r *http.Request, body []byte) []question {
+	var all []question
+	for _, m := range f.o.Members() {
+		all = append(all, as(r, m, body))
+	}
+	return all
 }
 
 // recorder is the answer of this process itself.

@@ -110,7 +110,9 @@ func (f *Fleet) deadLetters(w http.ResponseWriter, r *http.Request) {
 	var nothing *reply // a 404: a Trigger of which this member has no letters
 	for _, m := range members {
 		for !at[m.Name].Done && len(list.Items) < limit {
-			good, other, silent := f.sort([]reply{f.ask(r, m, queryAt(q, at[m.Name], limit-len(list.Items)), nil)})
+			ask := as(r, m, nil)
+			ask.query = queryAt(q, at[m.Name], limit-len(list.Items))
+			good, other, silent := f.sort([]reply{f.ask(r, ask)})
 			var page v1.DeadLetterList
 			switch {
 			case len(silent) > 0:
@@ -148,9 +150,16 @@ func (f *Fleet) events(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	members := f.o.Members()
-	open := slices.DeleteFunc(slices.Clone(members), func(m Member) bool { return at[m.Name].Done })
-	replies := f.all(r, open, func(m Member) string { return queryAt(q, at[m.Name], limit) }, nil)
-	good, other, away := f.sort(replies)
+	var open []question
+	for _, m := range members {
+		if at[m.Name].Done {
+			continue
+		}
+		ask := as(r, m, nil)
+		ask.query = queryAt(q, at[m.Name], limit)
+		open = append(open, ask)
+	}
+	good, other, away := f.sort(f.all(r, open))
 	if other != nil {
 		pass(w, *other)
 		return

@@ -75,11 +75,64 @@ func mergeTrigger(parts []v1.Trigger) v1.Trigger {
 		whole.Cancelled += p.Cancelled
 		whole.Window += p.Window
 		whole.ColdSince = earlier(whole.ColdSince, p.ColdSince)
-		if p.SparedUntil != nil && (whole.SparedUntil == nil || p.SparedUntil.After(*whole.SparedUntil)) {
-			whole.SparedUntil = p.SparedUntil
+		whole.SparedUntil = later(whole.SparedUntil, p.SparedUntil)
+		if whole.Waits == "" {
+			whole.Waits = p.Waits
+		}
+		if p.Paused && !whole.Paused {
+			whole.Paused, whole.PausedBy = true, p.PausedBy
+		}
+		whole.PausedUntil = later(whole.PausedUntil, p.PausedUntil)
+		whole.Rate += p.Rate
+		whole.BlockedKeys += p.BlockedKeys
+		whole.Blocked = append(whole.Blocked, p.Blocked...)
+		if whole.Circuit.State == "closed" || p.Circuit.State == "open" {
+			whole.Circuit = p.Circuit
 		}
 	}
 	return whole
+}
+
+// mergeBlocked lists the longest blocked keys of all first.
+func mergeBlocked(parts []v1.BlockedList) v1.BlockedList {
+	whole := v1.BlockedList{Items: []v1.BlockedKey{}}
+	for _, p := range parts {
+		whole.Items = append(whole.Items, p.Items...)
+		whole.Total += p.Total
+	}
+	slices.SortStableFunc(whole.Items, func(a, b v1.BlockedKey) int { return a.Since.Compare(b.Since) })
+	return whole
+}
+
+// maxGroups is how many groups a list has at most; the smallest are left out of
+// one that is put together of more.
+const maxGroups = 1000
+
+// mergeGroups adds up the groups of the same Trigger and reason.
+func mergeGroups(parts []v1.DeadLetterGroupList) v1.DeadLetterGroupList {
+	var all []v1.DeadLetterGroup
+	for _, p := range parts {
+		all = append(all, p.Items...)
+	}
+	name := func(g v1.DeadLetterGroup) string { return g.Broker + "\n" + g.Trigger + "\n" + g.Reason }
+	items := grouped(all, name, func(same []v1.DeadLetterGroup) v1.DeadLetterGroup {
+		whole := same[0]
+		for _, g := range same[1:] {
+			whole.Count += g.Count
+			whole.First, whole.Last = earlier(whole.First, g.First), later(whole.Last, g.Last)
+		}
+		return whole
+	})
+	slices.SortStableFunc(items, func(a, b v1.DeadLetterGroup) int { return cmp.Compare(b.Count, a.Count) })
+	return v1.DeadLetterGroupList{Items: items[:min(len(items), maxGroups)]}
+}
+
+// later is the last of two moments of which either may not be.
+func later(a, b *time.Time) *time.Time {
+	if a == nil || b != nil && b.After(*a) {
+		return b
+	}
+	return a
 }
 
 // earlier is the first of two moments of which either may not be.
