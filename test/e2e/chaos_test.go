@@ -41,6 +41,7 @@ type temper struct {
 	spec     []filter.Dialect
 	delivery string // YAML
 	policy   deliver.Policy
+	ordered  bool // penstock.dev/order: key
 	answer   func(w http.ResponseWriter, r *http.Request)
 }
 
@@ -60,6 +61,11 @@ func tempers() []temper {
 					w.Header().Set("Retry-After", "1")
 				}
 				w.WriteHeader(code)
+			}},
+		{name: "ordered", filters: "[{exact: {type: a}}]", spec: typeIs("a"), ordered: true,
+			delivery: "{retry: 8, backoffPolicy: exponential, backoffDelay: PT0.05S}", policy: deliver.Policy{Retry: 8, Delay: 50 * time.Millisecond},
+			answer: func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader([]int{500, 200, 200, 200, 204, 299, 202, 200, 200, 200}[rand.IntN(10)])
 			}},
 		{name: "down", delivery: "{retry: 2, backoffPolicy: linear, backoffDelay: PT0.1S}",
 			policy: deliver.Policy{Retry: 2, Delay: 100 * time.Millisecond, Backoff: deliver.Linear},
@@ -154,8 +160,12 @@ func (c *chaos) configure(subscribers, edited string) (inForce func()) {
 			s.filters = "[{exact: {type: " + edited + "}}]"
 			s.spec = []filter.Dialect{{Exact: map[string]string{"type": edited}}}
 		}
-		text.WriteString(trigger(s.name, s.filters, subscribers+"/"+s.name, s.delivery))
-		set = append(set, history.Trigger{Name: "default/" + s.name, Filter: filter.Spec{Filters: s.spec}, Policy: s.policy})
+		one := trigger(s.name, s.filters, subscribers+"/"+s.name, s.delivery)
+		if s.ordered {
+			one = strings.Replace(one, "metadata: {", "metadata: {annotations: {penstock.dev/order: key}, ", 1)
+		}
+		text.WriteString(one)
+		set = append(set, history.Trigger{Name: "default/" + s.name, Filter: filter.Spec{Filters: s.spec}, Policy: s.policy, Ordered: s.ordered})
 	}
 	inForce = c.rec.Routes("default/default", set)
 	write(c.t, c.yaml, text.String())

@@ -47,6 +47,9 @@ func TestKillNineUnderLoadKeepsThePromise(t *testing.T) {
 		if f := v.Figures; f.Crashes == 0 || f.Acked == 0 || f.Dead == 0 {
 			t.Errorf("the run shows nothing: %+v", f)
 		}
+		if v.Checked("I8") == 0 {
+			t.Error("the run shows nothing of order")
+		}
 	})
 }
 

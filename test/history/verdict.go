@@ -144,6 +144,16 @@ func (f *Finding) shorten() {
 	f.First = f.First[:min(len(f.First), maxFirst)]
 }
 
+// Checked is how many cases of an invariant were looked at.
+func (v *Verdict) Checked(invariant string) int {
+	for _, f := range v.Invariants {
+		if f.Name == invariant {
+			return f.Checked
+		}
+	}
+	return 0
+}
+
 // Err is nil if no invariant was violated, and otherwise says which, with the
 // first cases of each.
 func (v *Verdict) Err() error {
