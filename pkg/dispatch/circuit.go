@@ -13,13 +13,14 @@ import (
 )
 
 const (
-	// A circuit opens after downFailures attempts in a row that found the
-	// subscriber down, each of another event, with no sign of life in between, and
-	// not before downFor has passed since the first: all that is in flight when a
-	// subscriber restarts fails at once and says no more than one of it. With fewer
-	// events their own retries burden nobody, and are what the delivery spec says.
-	downFailures = 128
-	downFor      = 100 * time.Millisecond
+	// A circuit opens after attempts in a row that found the subscriber down, of
+	// this many events, with no sign of life in between. Of fewer events their own
+	// retries burden nobody, and are what the delivery spec says.
+	//
+	// It does not open before downFor has passed since the first failure: all that is
+	// in flight when a subscriber restarts fails at once, and says no more than one of it.
+	downEvents = 512
+	downFor    = 100 * time.Millisecond
 
 	// While it is open there is one probe at a time, the first after firstProbe,
 	// each further one after twice as long, at most maxProbe.
@@ -75,10 +76,10 @@ func (c *circuit) fail(at place, reason string, now time.Time) bool {
 	if c.open() {
 		return false
 	}
-	if len(c.distinct) < downFailures && !slices.Contains(c.distinct, at) {
+	if len(c.distinct) < downEvents && !slices.Contains(c.distinct, at) {
 		c.distinct = append(c.distinct, at)
 	}
-	return len(c.distinct) == downFailures && now.Sub(c.since) >= downFor
+	return len(c.distinct) == downEvents && now.Sub(c.since) >= downFor
 }
 
 // alive forgets the failures, and reports whether the circuit was open.

@@ -81,10 +81,10 @@ func TestAnOpenCircuitProbesWithOneEventAtATime(t *testing.T) {
 		sub := w.subscribe("sub", downUntil(4*time.Minute, 500))
 		w.trigger("sub", "", "sub", delivery(10, "exponential", "PT0.2S"))
 		w.run()
-		w.send("order", 500)
+		w.send("order", 1000)
 		w.after(time.Second)
 		s := w.lane("sub")
-		if s.Circuit.State != dispatch.CircuitOpen || s.Circuit.Since.IsZero() || s.Circuit.Reason != "status 500" || s.Circuit.Failures < 128 {
+		if s.Circuit.State != dispatch.CircuitOpen || s.Circuit.Since.IsZero() || s.Circuit.Reason != "status 500" || s.Circuit.Failures < 512 {
 			t.Fatalf("circuit %+v", s.Circuit)
 		}
 		if !strings.HasPrefix(s.Waits, "circuit open: status 500 since ") || !strings.Contains(s.Waits, ", next probe at ") {
@@ -107,7 +107,7 @@ func TestAnOpenCircuitProbesWithOneEventAtATime(t *testing.T) {
 			t.Errorf("%d probes in four minutes", len(at))
 		}
 		w.after(time.Minute)
-		if s := w.lane("sub"); s.Delivered != 500 || s.Circuit.State != dispatch.CircuitClosed || s.Waits != "" {
+		if s := w.lane("sub"); s.Delivered != 1000 || s.Circuit.State != dispatch.CircuitClosed || s.Waits != "" {
 			t.Errorf("up again: %+v", s)
 		}
 	})
@@ -121,7 +121,7 @@ func TestWhateverShowsThatTheSubscriberIsThereClosesTheCircuit(t *testing.T) {
 			w.subscribe("sub", func(_ int, _ receipt, rw http.ResponseWriter) { rw.WriteHeader(int(now.Load())) })
 			w.trigger("sub", "", "sub", delivery(50, "linear", "PT0.2S"))
 			w.run()
-			w.send("order", 200)
+			w.send("order", 1000)
 			w.after(500 * time.Millisecond)
 			if w.lane("sub").Circuit.State != dispatch.CircuitOpen {
 				t.Fatal("it did not open")
@@ -212,7 +212,7 @@ func TestAProbeKeepsToRetryAfter(t *testing.T) {
 		w.run()
 		w.send("order", 100)
 		w.after(time.Second)
-		w.send("order", 200)
+		w.send("order", 1000)
 		w.after(time.Second)
 		opened := sub.count()
 		if w.lane("sub").Circuit.State != dispatch.CircuitOpen {
@@ -266,7 +266,7 @@ func TestAnotherSubscriberStartsWithAClosedCircuit(t *testing.T) {
 		w.subscribe("up", nil)
 		w.trigger("sub", "", "down", delivery(10, "exponential", "PT0.2S"))
 		w.run()
-		w.send("order", 500)
+		w.send("order", 1000)
 		w.after(time.Second)
 		if w.lane("sub").Circuit.State != dispatch.CircuitOpen {
 			t.Fatal("it did not open")
@@ -274,7 +274,7 @@ func TestAnotherSubscriberStartsWithAClosedCircuit(t *testing.T) {
 		w.trigger("sub", "", "up", delivery(10, "exponential", "PT0.2S"))
 		w.apply()
 		w.after(time.Second)
-		if s := w.lane("sub"); s.Delivered != 500 || s.Circuit.State != dispatch.CircuitClosed {
+		if s := w.lane("sub"); s.Delivered != 1000 || s.Circuit.State != dispatch.CircuitClosed {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -283,10 +283,10 @@ func TestAnotherSubscriberStartsWithAClosedCircuit(t *testing.T) {
 func TestAHangingSubscriberIsDownToo(t *testing.T) {
 	inWorld(t, func(w *world) {
 		sub := w.subscribe("sub", hang(time.Hour))
-		w.trigger("sub", "", "sub", delivery(10, "exponential", "PT0.2S", timeout("PT1S")))
+		w.trigger("sub", "", "sub", delivery(10, "linear", "PT5M", timeout("PT1S")))
 		w.run()
 		w.send("order", 1000)
-		w.after(3 * time.Second)
+		w.after(30 * time.Second)
 		s := w.lane("sub")
 		if s.Circuit.State == dispatch.CircuitClosed || s.Circuit.Reason != "timeout after 1s" {
 			t.Errorf("circuit %+v after %d attempts", s.Circuit, sub.count())

@@ -85,7 +85,7 @@ func TestAPersonsPauseOutlivesTheProcessAndEndsInTime(t *testing.T) {
 		w.shutdown()
 		w.options.Paused = kept
 		w.run()
-		w.after(until.Sub(time.Now()) - time.Second)
+		w.after(time.Until(until) - time.Second)
 		if sub.count() != 0 {
 			t.Errorf("%d requests after the restart, before the pause was over", sub.count())
 		}
