@@ -17,9 +17,10 @@ const (
 	// this many events, with no sign of life in between. Of fewer events their own
 	// retries burden nobody, and are what the delivery spec says.
 	//
-	// It does not open before downFor has passed since the first failure: all that is
-	// in flight when a subscriber restarts fails at once, and says no more than one of it.
-	downEvents = 512
+	// All that is in flight when a subscriber restarts fails at once, and says no
+	// more than one of it: before downFor has passed since the first failure it
+	// takes the attempts of two full windows.
+	downEvents = 32
 	downFor    = 100 * time.Millisecond
 
 	// While it is open there is one probe at a time, the first after firstProbe,
@@ -66,8 +67,8 @@ func (c *circuit) open() bool { return !c.opened.IsZero() }
 func (c *circuit) reset() { *c = circuit{epoch: c.epoch + 1, distinct: c.distinct[:0]} }
 
 // fail counts an attempt that found the subscriber down, and reports whether
-// the circuit is to open now.
-func (c *circuit) fail(at place, reason string, now time.Time) bool {
+// the circuit is to open now. window is how many attempts may be in flight.
+func (c *circuit) fail(at place, reason string, now time.Time, window int) bool {
 	c.failures++
 	c.reason = reason
 	if c.since.IsZero() {
@@ -79,7 +80,7 @@ func (c *circuit) fail(at place, reason string, now time.Time) bool {
 	if len(c.distinct) < downEvents && !slices.Contains(c.distinct, at) {
 		c.distinct = append(c.distinct, at)
 	}
-	return len(c.distinct) == downEvents && now.Sub(c.since) >= downFor
+	return len(c.distinct) == downEvents && (now.Sub(c.since) >= downFor || c.failures >= 2*window)
 }
 
 // alive forgets the failures, and reports whether the circuit was open.
@@ -121,13 +122,14 @@ const (
 	down
 )
 
-// lifeOf reads an answer. A 500 is down too: at the threshold of a circuit no
-// event has been taken for long, and waiting is better than dying.
+// lifeOf reads an answer. A subscriber is down if nobody answers, or somebody
+// in its place says that nobody is there. A 500 is its own: it may be about the
+// event, and then holding all others would be wrong.
 func lifeOf(answer deliver.Answer, err error) life {
 	switch code := answer.Status; {
-	case code >= 500:
+	case code == http.StatusBadGateway, code == http.StatusServiceUnavailable, code == http.StatusGatewayTimeout:
 		return down
-	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests:
+	case code >= 500, code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests:
 		return unknown
 	case code > 0:
 		return up
@@ -159,7 +161,7 @@ func (l *lane) judge(it *item, t ticket, answer deliver.Answer, err error, asked
 		}
 		return
 	case down:
-		if c.fail(place{it.shard, it.pos}, deliver.FailureOf(l.conf.subscriber, err).Reason, now) {
+		if c.fail(place{it.shard, it.pos}, deliver.FailureOf(l.conf.subscriber, err).Reason, now, l.conf.concurrency) {
 			c.pause(now, asked, jitter)
 			l.openCircuit(now)
 			return

@@ -125,14 +125,14 @@ func TestAServiceThatNeverComesEndsInDeadLetters(t *testing.T) {
 				}
 				w.trigger("sub", "", "sub", delivery(2, "linear", "PT1S"), knative)
 				w.run()
-				w.send("order", 100)
+				w.send("order", 30) // too few for a circuit
 				w.after(dispatch.ColdStart - time.Second)
 				if s := w.lane("sub"); s.Dead != 0 || s.Failed != 0 || s.Spared == 0 {
 					t.Errorf("within the allowance: %+v", s)
 				}
 				w.after(20 * time.Second)
 				letters := w.letters("sub")
-				if s := w.lane("sub"); s.Dead != 100 || s.Backlog != 0 || s.Failed != 300 {
+				if s := w.lane("sub"); s.Dead != 30 || s.Backlog != 0 || s.Failed != 90 {
 					t.Errorf("after it: %+v", s)
 				}
 				for _, l := range letters {
@@ -165,9 +165,9 @@ func TestAnOrdinarySubscriberIsSparedNothing(t *testing.T) {
 		sub := w.subscribe("sub", status(503))
 		w.trigger("sub", "", "sub", delivery(2, "linear", "PT1S"))
 		w.run()
-		w.send("order", 64)
+		w.send("order", 30)
 		w.after(time.Minute)
-		if s := w.lane("sub"); s.Dead != 64 || s.Failed != 192 || s.Spared != 0 || sub.between(0, 1) != 64 || s.Window != 64 {
+		if s := w.lane("sub"); s.Dead != 30 || s.Failed != 90 || s.Spared != 0 || sub.between(0, 1) != 30 || s.Window != 64 {
 			t.Errorf("%d at once, %+v", sub.between(0, 1), s)
 		}
 	})

@@ -192,7 +192,7 @@ func TestTheNumberOfWaitingEventsIsBounded(t *testing.T) {
 		var up atomic.Bool
 		late := w.subscribe("late", func(_ int, _ receipt, rw http.ResponseWriter) {
 			if !up.Load() {
-				rw.WriteHeader(http.StatusServiceUnavailable)
+				rw.WriteHeader(http.StatusInternalServerError)
 			}
 		})
 		w.trigger("late", "", "late", delivery(1, "linear", "PT1H"), annotate("penstock.dev/backoff-max", "1h"))

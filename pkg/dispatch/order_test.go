@@ -274,7 +274,7 @@ func TestTheOrderOfATriggerCanBeChangedWhileItRuns(t *testing.T) {
 			fails := failed[r.id] < 3
 			mu.Unlock()
 			if fails {
-				rw.WriteHeader(503)
+				rw.WriteHeader(500)
 			}
 			if key != "" {
 				seq.end(key, n, !fails)

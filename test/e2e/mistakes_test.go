@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"net"
 	"net/http"
 	"os"
@@ -133,12 +134,15 @@ func TestStoreOfANewerPenstockIsRefusedUntouched(t *testing.T) {
 	}
 	newest := slices.Max(checkpoints)
 	data := []byte(read(t, newest))
-	binary.LittleEndian.PutUint32(data[8:], 7) // the format's version, see pkg/channel/disk/checkpoint.go
+	// The format's version, which the checksum covers: see pkg/channel/disk/checkpoint.go.
+	castagnoli := crc32.MakeTable(crc32.Castagnoli)
+	binary.LittleEndian.PutUint32(data[8:], 7)
+	binary.LittleEndian.PutUint32(data[12:], crc32.Update(crc32.Checksum(data[8:12], castagnoli), castagnoli, data[16:]))
 	write(t, newest, string(data))
 	before := snapshot(t, b.Data)
 
 	got := refused(t, 1, exec.Command(penstock, slices.Concat([]string{"serve", "--data", b.Data}, anywhere)...))
-	if want := "Error: open log: " + newest + " has format version 7, this build reads up to 2: use the newer Penstock that wrote it"; got != want {
+	if want := "Error: open log: " + newest + " has format version 7, this build reads up to 3: use the newer Penstock that wrote it"; got != want {
 		t.Errorf("says\n%s\nwant\n%s", got, want)
 	}
 	if after := snapshot(t, b.Data); before != after {

@@ -2,6 +2,8 @@ package history
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -179,6 +181,37 @@ func (j *judge) exhausted(t *trigger, p *pair) bool {
 	return j.surelyCounted(t, p.attempts) > t.bounds(p.attempts[0].at, j.now).mostRetry
 }
 
+// What the broker says of an event that it gave up for an open circuit, and how
+// long at least it has held it.
+const (
+	circuitOpen = "(last attempt: the circuit is open)"
+	leastHeld   = 5 * time.Minute
+)
+
+// takenBefore is when the trigger's subscriber last took an event before then;
+// 0 is never.
+func (j *judge) takenBefore(t *trigger, then time.Duration) time.Duration {
+	if j.taken == nil {
+		j.taken = make(map[*trigger][]time.Duration)
+		for key, p := range j.pairs {
+			for i := range p.attempts {
+				if a := &p.attempts[i]; good(a.answer) && a.ended != forever {
+					j.taken[key.trigger] = append(j.taken[key.trigger], a.ended)
+				}
+			}
+		}
+		for _, all := range j.taken {
+			slices.Sort(all)
+		}
+	}
+	all := j.taken[t]
+	n, _ := slices.BinarySearch(all, then)
+	if n == 0 {
+		return 0
+	}
+	return all[n-1]
+}
+
 // death judges what a dead letter says and when it came.
 func (j *judge) death(s *sent, t *trigger, p *pair, copies int) {
 	j.found.checked("I7", 1)
@@ -193,7 +226,7 @@ func (j *judge) death(s *sent, t *trigger, p *pair, copies int) {
 			surely = surely || a.ended != forever && good(a.answer) && j.surelyHeard(t, a)
 		}
 	}
-	if copies > 1 {
+	if copies > 1 || len(p.attempts) == 0 && strings.HasSuffix(d.Reason, circuitOpen) {
 		return
 	}
 	agreed := t.bounds(s.posts[0].at, d.at)
@@ -204,6 +237,13 @@ func (j *judge) death(s *sent, t *trigger, p *pair, copies int) {
 		j.found.breach("I7", d.line, s.id, t, "dead after %d attempts, agreed are %d", d.Attempts, agreed.mostRetry+1)
 	case d.Attempts > 0 && d.Attempts < counted:
 		j.found.breach("I7", d.line, s.id, t, "dead after %d attempts by its dead letter; %d arrived", d.Attempts, counted)
+	case strings.HasSuffix(d.Reason, circuitOpen):
+		// While a subscriber is down, probes stand for the retries of all: an event
+		// is held for minutes and has one last attempt.
+		last := p.attempts[len(p.attempts)-1].at
+		if at := j.takenBefore(t, last); at > last-leastHeld && at > 0 {
+			j.found.breach("I7", d.line, s.id, t, "given up because the subscriber is down, %v after it took an event", last-at)
+		}
 	case d.Attempts > 0 && d.Attempts <= agreed.leastRetry && retriable(d.Code) && d.Code/100 != 2:
 		j.found.breach("I7", d.line, s.id, t, "given up after %d of %d attempts with status %d, which may pass", d.Attempts, agreed.leastRetry+1, d.Code)
 	}

@@ -15,6 +15,7 @@ type judge struct {
 	counts  map[*trigger]*count
 	repeats map[*ending]int
 	risks   map[*ending]int
+	taken   map[*trigger][]time.Duration // when events were taken; made at first use
 }
 
 // missed is a pair that must have an end and has none.

@@ -116,10 +116,10 @@ func Open(o Options) (*Engine, error) {
 	if err := e.open(rate); err != nil {
 		return nil, err
 	}
-	if err := e.openJournal(entries); err != nil {
-		return nil, err
-	}
 	e.client = deliver.New(deliver.Options{Guard: o.Guard, MaxIdle: o.MaxIdle})
+	if err := errors.Join(e.openDoors(), e.openPauses(), e.openJournal(entries)); err != nil {
+		return nil, errors.Join(err, e.abandon())
+	}
 	newcomers := &newcomers{}
 	e.Dispatcher = dispatch.New(dispatch.Options{
 		Sender: e.client, Metrics: e.Metrics, Logger: o.Logger, Logs: e.logs, DrainTimeout: o.DrainTimeout, Keys: o.Keys, Replied: o.Replied,
@@ -151,11 +151,6 @@ func (e *Engine) open(scrubRate int64) error {
 		if err := backup.Unfinished(e.o.Data); err != nil {
 			return err
 		}
-		kept, paused, err := openPauses(e.o.Data)
-		if err != nil {
-			return err
-		}
-		e.paused, e.savePaused = paused, kept.save
 		log, err := disk.Open(filepath.Join(e.o.Data, "log"), disk.Options{
 			Logger: e.o.Logger, SyncObserver: e.Metrics.Synced, ScrubRate: scrubRate, ScrubObserver: e.Metrics,
 		})
@@ -173,7 +168,20 @@ func (e *Engine) open(scrubRate int64) error {
 			e.logs[kind] = e.o.Number(log)
 		}
 	}
-	return e.openDoors()
+	return nil
+}
+
+// openPauses reads which Triggers people have paused.
+func (e *Engine) openPauses() error {
+	if e.disk == nil {
+		return nil
+	}
+	kept, paused, err := openPauses(e.o.Data)
+	if err != nil {
+		return err
+	}
+	e.paused, e.savePaused = paused, kept.save
+	return nil
 }
 
 // newcomers breaks a circle: the dispatcher tells the jobs of new Triggers, and
