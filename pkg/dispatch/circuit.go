@@ -241,8 +241,9 @@ func (l *lane) nextHeld(ctx context.Context) (it item, ok, again bool) {
 	case l.mayBegin() && l.expired(&l.ready, now):
 		return l.startAs(&l.ready, ticket{last: true}), true, false
 	case c.probing || c.probeAt.After(now):
-		// When the first event was accepted says for how long it is held.
-		if l.ready.len() == 0 && l.catchUp(ctx) {
+		// When an event was accepted says for how long it is held. What the lane
+		// has fallen behind on may be older than what has come since.
+		if (l.ready.len() == 0 || l.order == nil) && l.due.len() == 0 && l.catchUp(ctx) {
 			return item{}, false, true
 		}
 	// The probe is an event without attempts, if there is one: it has most left.

@@ -206,7 +206,11 @@ func (l *lane) catchUp(ctx context.Context) bool {
 			s.behind = false // caught up: the scanner hands over events again
 			continue
 		}
-		l.read(ctx, items, &l.ready)
+		to := &l.ready
+		if l.circuit.open() && to.len() > 0 && l.order == nil {
+			to = &l.due // before what has come since, which is held for longer
+		}
+		l.read(ctx, items, to)
 		return true
 	}
 	return false

@@ -157,7 +157,7 @@ func (p *patient) giveUpEarly() bool {
 }
 
 func (p *patient) deliverLate() bool {
-	c, ok := p.pick(p.delivered)
+	c, ok := p.pick(func(c illCase) bool { return p.delivered(c) && !c.t.ordered() })
 	if !ok {
 		return false
 	}
@@ -224,12 +224,13 @@ func (p *patient) countPending() bool {
 }
 
 // overtake has an event of an ordered trigger delivered while the one before
-// it waits for its first success.
+// it is not taken yet: that one's answer comes later than it did.
 func (p *patient) overtake() bool {
 	type couple struct {
-		t           *trigger
-		first, next *pair
-		id          string
+		t       *trigger
+		id      string // of the first
+		next    *attempt
+		receipt int
 	}
 	var all []couple
 	for of, events := range p.keyed() {
@@ -239,24 +240,24 @@ func (p *patient) overtake() bool {
 			}
 			for i := 1; i < len(events); i++ {
 				first, next := p.pairs[pairKey{t, events[i-1].sent.id}], p.pairs[pairKey{t, events[i].sent.id}]
-				if events[i-1].id.Shard != events[i].id.Shard || first == nil || next == nil || len(first.attempts) != 1 || len(next.attempts) != 1 ||
-					first.attempts[0].ended <= first.attempts[0].at+2 || first.attempts[0].ended == forever || next.attempts[0].ended == forever ||
-					p.sends[events[i].sent.id].posts[0].at >= first.attempts[0].at ||
-					p.endOf(first.attempts[0].at, next.attempts[0].ended) != nil {
+				if events[i-1].id.Shard != events[i].id.Shard || first.empty() || next.empty() || len(first.attempts) != 1 || len(next.attempts) == 0 {
 					continue
 				}
-				all = append(all, couple{t, first, next, events[i].sent.id})
+				a, b := &first.attempts[0], &next.attempts[0]
+				if a.ended != forever && good(a.answer) && b.at >= a.ended && b.at-a.ended < time.Second && p.endOf(a.at, b.at+1) == nil {
+					all = append(all, couple{t, events[i-1].sent.id, b, a.line})
+				}
 			}
 		}
 	}
 	if len(all) == 0 {
 		return false
 	}
-	slices.SortFunc(all, func(a, b couple) int { return cmp.Compare(a.next.line(), b.next.line()) })
+	slices.SortFunc(all, func(a, b couple) int { return cmp.Compare(a.receipt, b.receipt) })
 	c := all[p.rng.IntN(len(all))]
 	for i := range p.lines {
-		if l := &p.lines[i]; l.Do == doReceipt && l.ID == c.id && l.Trigger == c.t.name {
-			l.T = c.first.attempts[0].at + 1
+		if l := &p.lines[i]; l.Do == doSubscriber && l.ID == c.id && l.Trigger == c.t.name {
+			l.T = c.next.at + 1
 		}
 	}
 	return true
