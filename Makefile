@@ -5,7 +5,7 @@ GO      ?= go
 TOOLS    = $(GO) tool -modfile=hack/tools/go.mod
 FUZZTIME ?= 10s
 
-.PHONY: all build test check fmt vet lint race fuzz bench bench-quick bench-backlog recovery reliability faults soak e2e clean help
+.PHONY: all build test check fmt vet lint race fuzz bench bench-quick bench-backlog bench-journal bench-rerun recovery reliability faults soak e2e clean help
 
 all: check test
 
@@ -55,6 +55,14 @@ bench-quick: bin/bench
 ## bench-backlog: memory with 1,000,000 pending events on one dead trigger (5 minutes)
 bench-backlog: bin/bench
 	bin/bench backlog
+
+## bench-journal: what the journal and a dedup window cost, ten pairs or more (3 minutes)
+bench-journal: bin/bench
+	bin/bench -journal
+
+## bench-rerun: a replay of 1,000,000 events by checksum, a redrive of 100,000 dead letters in flat memory (6 minutes, 1 GiB of disk)
+bench-rerun: bin/bench
+	bin/bench rerun
 
 ## faults: power cuts, failing, full and slow disks, limits, under the real binary (as root; about 2 minutes)
 faults:

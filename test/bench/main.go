@@ -67,6 +67,8 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 		return runCommand(ctx, args, out)
 	case "backlog":
 		return backlogCommand(ctx, args, out)
+	case "rerun":
+		return rerunCommand(ctx, args, out)
 	case "load":
 		return loadCommand(ctx, args, out)
 	case "sink":
@@ -82,7 +84,7 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	case "split-dispatcher":
 		return splitDispatcherCommand(ctx, args)
 	}
-	return fmt.Errorf("%w: unknown command %q: want run, backlog, load, sink or floor", errUsage, name)
+	return fmt.Errorf("%w: unknown command %q: want run, backlog, rerun, load, sink or floor", errUsage, name)
 }
 
 // parse reads flags; there are no other arguments.

@@ -25,6 +25,7 @@ func comparisons() []comparison {
 		{sysDisk, sysNetHTTP, aimDisk, "aim"},
 		{sysMany, sysDisk, aimMany, "aim"},
 		{sysSplit, sysDisk, aimSplit, "aim"},
+		{sysKnown, sysBare, aimKnown, "aim"},
 		{sysSpread, sysDisk, 0, ""},
 		{sysMemory, sysNetHTTP, 0, ""},
 		{sysDisk, sysNginx, 0, ""},

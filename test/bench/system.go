@@ -30,6 +30,8 @@ const (
 	sysMany     = "penstock, disk, 1 of 10,000 triggers"
 	sysSpread   = "penstock, disk, each of 10,000 triggers in turn"
 	sysSplit    = "penstock, disk, ingress and dispatcher apart"
+	sysBare     = "penstock, disk, no journal"
+	sysKnown    = "penstock, disk, journal and dedup-window"
 )
 
 // manyTriggers is what 10,000 triggers are. The one that matches stands in the middle.
@@ -47,6 +49,7 @@ type target struct {
 	*process
 	address string // where events are posted to
 	metrics string // URL, "" where there is none
+	api     string // URL, "" where there is none
 }
 
 // systems are in an order that puts each beside what it is compared with.
@@ -66,9 +69,18 @@ func systems(nginx string, quick bool) []system {
 		system{name: sysMany, start: startPenstock(oneOf(manyTriggers)), firstType: manyTriggers / 2},
 	)
 	if !quick {
+		all = append(all, pair()...)
 		all = append(all, system{name: sysSpread, start: startPenstock(allOf(manyTriggers)), types: manyTriggers})
 	}
 	return all
+}
+
+// pair is what the journal and deduplication cost.
+func pair() []system {
+	return []system{
+		{name: sysBare, start: startPenstock([]trigger{matching(0)}, "--journal-bytes", "0")},
+		{name: sysKnown, start: startPenstock([]trigger{matching(0), {known: true}})},
+	}
 }
 
 func startFloor(library, path string) func(context.Context, *bench, string) (*target, error) {
@@ -147,6 +159,11 @@ type trigger struct {
 	url             string // "" is the sink, at path
 	path            string
 	retry           int // 0 is Knative's default
+
+	// known makes this the Broker, with a window in which events are known again;
+	// kept the Broker with so much retention.
+	known bool
+	kept  string
 }
 
 func matching(n int) trigger {
@@ -175,6 +192,16 @@ func allOf(n int) []trigger {
 
 // yaml is the Trigger as a document; sink is the sink's URL.
 func (t trigger) yaml(sink string) string {
+	annotation := ""
+	switch {
+	case t.known:
+		annotation = "dedup-window: 1h"
+	case t.kept != "":
+		annotation = "retention: " + t.kept
+	}
+	if annotation != "" {
+		return "---\napiVersion: eventing.knative.dev/v1\nkind: Broker\nmetadata:\n  name: default\n  annotations: {penstock.dev/" + annotation + "}\n"
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "---\napiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {name: %s}\nspec:\n  broker: default\n", t.name)
 	if t.eventType != "" {
@@ -212,7 +239,7 @@ func startPenstock(triggers []trigger, flags ...string) func(context.Context, *b
 			"serve", "-f", config, "--data", filepath.Join(dir, "data"),
 			"--listen", ports[0], "--api-listen", ports[1], "--metrics-listen", ports[2],
 		}, flags...)
-		t := &target{address: ports[0], metrics: "http://" + ports[2] + "/metrics"}
+		t := &target{address: ports[0], metrics: "http://" + ports[2] + "/metrics", api: "http://" + ports[1]}
 		t, err := b.launch(ctx, t, func() (*process, error) { return start("penstock", dir, b.penstock, args...) })
 		if err != nil {
 			return nil, err

@@ -44,7 +44,7 @@ func (o *Options) bind(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long a stop waits for deliveries in flight (PENSTOCK_DRAIN_TIMEOUT)")
 	flags.StringVar(&o.ScrubRate, "scrub-rate", o.ScrubRate, "bytes a second at which stored events are read once a day to find damage; 0 switches that off (PENSTOCK_SCRUB_RATE)")
 	flags.DurationVar(&o.JournalRetention, "journal-retention", o.JournalRetention, "how long the journal keeps what happened to events (PENSTOCK_JOURNAL_RETENTION)")
-	flags.StringVar(&o.JournalBytes, "journal-bytes", o.JournalBytes, "most bytes of the journal on disk; the oldest entries go first (PENSTOCK_JOURNAL_BYTES)")
+	flags.StringVar(&o.JournalBytes, "journal-bytes", o.JournalBytes, "most bytes of the journal on disk, the oldest entries go first; 0 switches it off (PENSTOCK_JOURNAL_BYTES)")
 	flags.StringVar(&o.SystemBroker, "system-broker", o.SystemBroker, "Broker, as NAMESPACE/NAME, that gets an event when a Trigger begins to fail, recovers, or its events begin to die; empty for none (PENSTOCK_SYSTEM_BROKER)")
 	flags.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json (PENSTOCK_LOG_FORMAT)")
 	flags.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error (PENSTOCK_LOG_LEVEL)")

@@ -60,7 +60,7 @@ type Options struct {
 	Replied func(broker, trigger channel.UID, replies []event.Event)
 
 	// The journal: how long entries are kept, and how many bytes of them as people
-	// write them; both within bounds that the journal has itself.
+	// write them, "0" for no journal; both within bounds that the journal has itself.
 	JournalRetention time.Duration
 	JournalBytes     string
 
@@ -103,7 +103,7 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, &process.UsageError{Err: err}
 	}
-	entries, err := journalOptions(o)
+	entries, wanted, err := journalOptions(o)
 	if err != nil {
 		return nil, &process.UsageError{Err: err}
 	}
@@ -117,7 +117,7 @@ func Open(o Options) (*Engine, error) {
 		return nil, err
 	}
 	e.client = deliver.New(deliver.Options{Guard: o.Guard, MaxIdle: o.MaxIdle})
-	if err := errors.Join(e.openDoors(), e.openPauses(), e.openJournal(entries)); err != nil {
+	if err := errors.Join(e.openDoors(), e.openPauses(), e.openJournal(entries, wanted)); err != nil {
 		return nil, errors.Join(err, e.abandon())
 	}
 	newcomers := &newcomers{}
@@ -265,7 +265,7 @@ func (e *Engine) API(o api.Options) *api.Server {
 	o.Ready = e.ready.reasons
 	o.Latched = e.ready.latched
 	o.Storage = examine(e.logs)
-	o.Journal, o.Fate = e.journal, fate{e.Dispatcher}
+	o.Journal, o.Fate = e.stories(), fate{e.Dispatcher}
 	o.Traffic = trafficOf(e.Metrics)
 	o.Backup = e.backups()
 	o.Jobs = e.jobs

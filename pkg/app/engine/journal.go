@@ -12,25 +12,31 @@ import (
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
 
-func journalOptions(o Options) (journal.Options, error) {
-	j := journal.Options{Retention: o.JournalRetention, Logger: o.Logger}
+// journalOptions are those of the flags; false for no journal.
+func journalOptions(o Options) (j journal.Options, wanted bool, err error) {
+	j = journal.Options{Retention: o.JournalRetention, Logger: o.Logger}
 	if o.JournalRetention < 0 {
-		return j, fmt.Errorf("--journal-retention %v: must not be negative", o.JournalRetention)
+		return j, false, fmt.Errorf("--journal-retention %v: must not be negative", o.JournalRetention)
 	}
-	if o.JournalBytes == "" || o.Memory {
-		return j, nil
+	if o.JournalBytes == "" {
+		return j, true, nil
 	}
 	n, err := config.ParseBytes(o.JournalBytes)
 	if err != nil {
-		return j, fmt.Errorf("--journal-bytes %q: %w", o.JournalBytes, err)
+		return j, false, fmt.Errorf("--journal-bytes %q: %w", o.JournalBytes, err)
 	}
-	j.MaxBytes = n
-	return j, nil
+	if !o.Memory {
+		j.MaxBytes = n
+	}
+	return j, n > 0, nil
 }
 
 // openJournal opens the journal beside the log, or in memory where there is
-// none.
-func (e *Engine) openJournal(o journal.Options) (err error) {
+// none. A journal that nobody wants is nil, which all can live with.
+func (e *Engine) openJournal(o journal.Options, wanted bool) (err error) {
+	if !wanted {
+		return nil
+	}
 	dir := ""
 	if e.disk != nil {
 		dir = filepath.Join(e.o.Data, "journal")
@@ -55,4 +61,12 @@ func (f fate) Pending(broker channel.UID, id channel.ID) ([]api.Pending, bool) {
 		pending[i] = api.Pending{Trigger: p.Trigger, Name: p.Name, Next: p.NotBefore}
 	}
 	return pending, matched
+}
+
+// stories is the journal as the API asks it: nil where there is none.
+func (e *Engine) stories() api.Journal {
+	if e.journal == nil {
+		return nil
+	}
+	return e.journal
 }
