@@ -118,7 +118,7 @@ func (b *bench) rerun(ctx context.Context, events, letters int, out io.Writer) e
 	if err != nil {
 		return err
 	}
-	t, err := startPenstock([]trigger{{name: "copy", url: "http://" + ln.Addr().String() + "/"}, {kept: "24h,8Gi"}})(ctx, b, dir)
+	t, err := startPenstock([]trigger{{name: "copy", url: "http://" + ln.Addr().String() + "/", binary: true}, {kept: "24h,8Gi"}})(ctx, b, dir)
 	if err != nil {
 		return err
 	}
@@ -259,8 +259,11 @@ func fill(ctx context.Context, t *target, first, n int) (sum tallied, err error)
 			if resp.StatusCode == http.StatusAccepted {
 				break
 			}
-			if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
+			if resp.StatusCode != http.StatusTooManyRequests {
 				return sum, fmt.Errorf("a batch was answered %s", resp.Status)
+			}
+			if err := t.alive(); err != nil {
+				return sum, err
 			}
 		}
 	}

@@ -160,6 +160,8 @@ type trigger struct {
 	path            string
 	retry           int // 0 is Knative's default
 
+	binary bool // whatever mode events come in
+
 	// known makes this the Broker, with a window in which events are known again;
 	// kept the Broker with so much retention.
 	known bool
@@ -200,12 +202,15 @@ func (t trigger) yaml(sink string) string {
 		annotation = "retention: " + t.kept
 	}
 	if annotation != "" {
-		return "---\napiVersion: eventing.knative.dev/v1\nkind: Broker\nmetadata:\n  name: default\n  annotations: {penstock.dev/" + annotation + "}\n"
+		return "---\napiVersion: eventing.knative.dev/v1\nkind: Broker\nmetadata:\n  name: default\n  annotations:\n    penstock.dev/" + annotation + "\n"
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "---\napiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {name: %s}\nspec:\n  broker: default\n", t.name)
 	if t.eventType != "" {
 		fmt.Fprintf(&b, "  filter: {attributes: {type: %s}}\n", t.eventType)
+	}
+	if t.binary {
+		b.WriteString("  delivery: {format: binary}\n")
 	}
 	if t.retry > 0 {
 		fmt.Fprintf(&b, "  delivery: {retry: %d, backoffPolicy: exponential, backoffDelay: PT0.2S}\n", t.retry)
