@@ -63,6 +63,9 @@ type circuit struct {
 
 func (c *circuit) open() bool { return !c.opened.IsZero() }
 
+// mayProbe reports whether an event may find out whether the subscriber is back.
+func (c *circuit) mayProbe(now time.Time) bool { return !c.probing && !c.probeAt.After(now) }
+
 // reset is for another subscriber.
 func (c *circuit) reset() { *c = circuit{epoch: c.epoch + 1, distinct: c.distinct[:0]} }
 

@@ -76,11 +76,12 @@ var errGone = errors.New("trigger is gone")
 
 // Deliver delivers one event outside the lane's pending set, by the lane's
 // rules: its subscriber, format, timeouts and retries as they are at each
-// attempt, its pace and rate, and no attempt while it is held or paused or its
-// circuit is open. It waits its turn so that
-// live events are not held up: extras have at most a quarter of the lane's
-// concurrency (at least 1) while the lane has something to do, and what lies
-// between that and all of it otherwise. Between two attempts it holds no place.
+// attempt, its pace and rate, and no attempt while it is held or paused. While
+// its circuit is open an extra may be the probe, for the lane may have no event
+// of its own. It waits its turn so that live events are not held up: extras have
+// at most a quarter of the lane's concurrency (at least 1) while the lane has
+// something to do, and what lies between that and all of it otherwise. Between
+// two attempts it holds no place.
 //
 // It keeps nothing over a crash: whoever calls it does. An error says that the
 // outcome is open: ctx ended (an attempt under way is given 2 s then), or the
@@ -307,7 +308,7 @@ func (l *lane) takePlace(ctx context.Context, it *item, elsewhere bool) (laneCon
 	claimed := false
 	e := &l.extras
 	for {
-		open := elsewhere || !l.still() && !l.circuit.open()
+		open := elsewhere || !l.still() && (!l.circuit.open() || l.circuit.mayProbe(time.Now()))
 		if !claimed && open && e.placed+e.claims < l.places() {
 			claimed = true
 			e.claims++
@@ -331,7 +332,7 @@ func (l *lane) takePlace(ctx context.Context, it *item, elsewhere bool) (laneCon
 			e.placed++
 			l.broker.d.workers.Add(1) // not stopped: nobody waits for it to be 0 yet
 			if !elsewhere {
-				l.begin(it, ticket{})
+				l.begin(it, ticket{probe: l.circuit.open()})
 			}
 			e.call() // there may be a place for one more
 			return l.conf, nil

@@ -126,6 +126,74 @@ func TestExtraWaitsWhileItsTriggerIsHeld(t *testing.T) {
 	})
 }
 
+func TestExtraWaitsWhileItsTriggerIsPaused(t *testing.T) {
+	inWorld(t, func(w *world) {
+		s := w.subscribe("shop", nil)
+		w.trigger("orders", "order", "shop", annotate("penstock.dev/paused", "true"))
+		w.run()
+		done := make(chan dispatch.Outcome, 1)
+		go func() {
+			out, _ := w.dispatcher.Deliver(context.Background(), "t-orders", w.extra("e1"))
+			done <- out
+		}()
+		w.after(time.Hour)
+		if n := s.count(); n != 0 {
+			t.Errorf("%d attempts while it is paused", n)
+		}
+		w.trigger("orders", "order", "shop")
+		w.apply()
+		w.after(time.Second)
+		if out := <-done; out.End != dispatch.Delivered || s.count() != 1 {
+			t.Errorf("%+v after %d attempts", out, s.count())
+		}
+	})
+}
+
+// All that the lane had is dead, and its circuit is open still. Whoever mends
+// the subscriber sends the dead letters again: the first of them finds out.
+func TestExtraIsTheProbeWhereTheLaneHasNone(t *testing.T) {
+	inWorld(t, func(w *world) {
+		s := w.subscribe("shop", downUntil(20*time.Minute, 503))
+		w.trigger("orders", "order", "shop", delivery(0, "", ""))
+		w.run()
+		for range 2 {
+			w.send("order", 100)
+			w.after(time.Second)
+		}
+		w.after(10 * time.Minute)
+		if l := w.lane("orders"); l.Backlog != 0 || l.Circuit.State == dispatch.CircuitClosed {
+			t.Fatalf("the lane is %+v", l)
+		}
+		down := s.count()
+		outs := make(chan dispatch.Outcome, 40)
+		send := func() {
+			for range cap(outs) / 2 {
+				go func() {
+					out, _ := w.dispatcher.Deliver(context.Background(), "t-orders", w.extra("e1"))
+					outs <- out
+				}()
+			}
+		}
+		send()
+		w.after(5 * time.Minute)
+		if n := s.count() - down; n < 1 || n > 12 {
+			t.Errorf("%d extras were tried in five minutes of outage, want one each 30 s", n)
+		}
+		w.after(10 * time.Minute)
+		send()
+		w.after(time.Minute)
+		delivered := 0
+		for range cap(outs) {
+			if out := <-outs; out.End == dispatch.Delivered {
+				delivered++
+			}
+		}
+		if l := w.lane("orders"); l.Circuit.State != dispatch.CircuitClosed || delivered < cap(outs)/2 {
+			t.Errorf("%d were delivered, the lane is %+v", delivered, l)
+		}
+	})
+}
+
 func TestExtrasAndLiveEventsTogetherKeepTheConcurrency(t *testing.T) {
 	inWorld(t, func(w *world) {
 		s := w.subscribe("shop", func(int, receipt, http.ResponseWriter) { time.Sleep(time.Second) })

@@ -75,7 +75,7 @@ func (l *lane) room() int {
 	switch {
 	case l.expired(&l.due, now), l.mayBegin() && l.expired(&l.ready, now):
 		return n
-	case !l.circuit.probing && !l.circuit.probeAt.After(now):
+	case l.circuit.mayProbe(now):
 		return 1
 	}
 	return 0
