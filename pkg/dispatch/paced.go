@@ -81,6 +81,10 @@ func (l *lane) room() int {
 	return 0
 }
 
+// leastRest keeps a lane from looking again and again at what is overdue and
+// cannot begin.
+const leastRest = time.Millisecond
+
 // rest sees that somebody looks again when something may begin without an
 // answer that comes first.
 func (l *lane) rest() {
@@ -105,12 +109,12 @@ func (l *lane) rest() {
 				sooner(now.Add(time.Duration(missing / l.conf.rate * float64(time.Second))))
 			}
 		}
-		if l.circuit.open() {
+		if l.circuit.open() && l.slots(now) > 0 { // else an answer comes first, or the pace or rate has its time
 			sooner(l.stirs(now))
 		}
 	}
 	if !at.IsZero() {
-		l.resume.Reset(max(0, at.Sub(now)))
+		l.resume.Reset(max(leastRest, at.Sub(now)))
 	}
 }
 
