@@ -23,6 +23,9 @@ const (
 	jobReport = 10 * time.Second // between two lines about progress, where there is no terminal
 	barWidth  = 24
 
+	// beginLimit is how long a command waits to hear that its job has begun.
+	beginLimit = 30 * time.Second
+
 	// cancelLimit is how long an interrupted command tries to cancel its job.
 	cancelLimit = 15 * time.Second
 )
@@ -292,7 +295,14 @@ func (f *jobFlags) runJob(cmd *cobra.Command, kind string, q v1.JobRequest) erro
 		}
 		return showPreview(cmd.OutOrStdout(), p)
 	}
-	j, err := c.BeginJob(cmd.Context(), kind, q)
+	if err := cmd.Context().Err(); err != nil {
+		return err
+	}
+	// Who is interrupted now has perhaps begun a job, and must hear of it: the
+	// answer is waited for, and then the job cancelled.
+	begin, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), beginLimit)
+	defer cancel()
+	j, err := c.BeginJob(begin, kind, q)
 	if err != nil {
 		return wrongUse(err)
 	}
