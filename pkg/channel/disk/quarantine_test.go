@@ -591,9 +591,15 @@ func TestManyGapsAreDeclaredInTimeThatGrowsWithThem(t *testing.T) {
 		}
 		return least
 	}
-	if few, many := takes(10_000), takes(40_000); many > 8*few {
-		t.Errorf("10,000 gaps take %v, 40,000 take %v", few, many)
+	// Sixteen times as many: 16 times as long, or 256 times if each looked at all
+	// the others. A machine that is busy with something else gets more chances.
+	var few, many time.Duration
+	for range 5 {
+		if few, many = takes(10_000), takes(160_000); many <= 64*few {
+			return
+		}
 	}
+	t.Errorf("10,000 gaps take %v, 160,000 take %v", few, many)
 }
 
 func TestWhatAReaderWasToldOfTheActiveSegmentIsDeclared(t *testing.T) {
