@@ -31,6 +31,16 @@ func same(s *kube.Space, sent, came event.Event) {
 	}
 }
 
+// caused is what a reply has besides what the subscriber wrote: its cause, and
+// the beginning of the chain (CloudEvents correlation extension). The reference
+// adds neither.
+func caused(s *kube.Space, reply *event.Event, by event.Event) {
+	if s.Class != kube.Reference {
+		reply.SetExtension("causationid", by.ID())
+		reply.SetExtension("correlationid", by.ID())
+	}
+}
+
 func dataPlaneDelivery(t *testing.T) {
 	s := kube.New(t)
 	url := kube.Address(s.ReadyBroker("default", kube.BrokerDelivers(kube.Delivery(nil, 5))))

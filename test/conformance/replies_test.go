@@ -33,6 +33,7 @@ func dataPlaneReplies(t *testing.T) {
 		if err := want.SetData("application/json", []byte(`{"answer":42}`)); err != nil {
 			s.T().Fatal(err)
 		}
+		caused(s, &want, e)
 		same(s, want, s.Read(reads.Await(e.ID(), 1)[0]))
 		every.Await(e.ID(), 2)
 		asks.Exactly(e.ID(), 1)

@@ -68,6 +68,9 @@ func controlPlaneRouting(t *testing.T) {
 				for k, req := range got {
 					want := e.Clone()
 					want.SetType(r.want[k])
+					if r.want[k] == reply {
+						caused(s, &want, e)
+					}
 					same(s, want, s.Read(req))
 				}
 			}
