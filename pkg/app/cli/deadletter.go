@@ -86,53 +86,23 @@ func deadLetterListCommand() *cobra.Command {
 	return cmd
 }
 
-// listDead prints page by page, so that a long list needs no long memory;
-// tables get their widths from each page.
+// listDead prints dead letters page by page.
 func listDead(cmd *cobra.Command, c *client.Client, q client.DeadLetterQuery, format string, limit int) error {
-	const page = 1000
-	out, notes := cmd.OutOrStdout(), cmd.ErrOrStderr()
-	all := v1.DeadLetterList{Items: []v1.DeadLetter{}}
-	printed := 0
-	for {
-		q.Limit = page
-		if limit > 0 {
-			q.Limit = min(page, limit-printed)
-		}
-		list, err := c.DeadLetters(cmd.Context(), q)
-		if err != nil {
-			return err
-		}
-		switch format {
-		case formatJSON:
-			all.Items, all.Next = append(all.Items, list.Items...), list.Next
-		case formatName:
-			for _, d := range list.Items {
-				fmt.Fprintln(out, clean(d.Trigger)+" "+d.ID)
-			}
-		default:
-			if len(list.Items) > 0 {
-				t := deadTable(list.Items, format == formatWide)
-				if err := t.print(out, printed == 0); err != nil {
-					return err
-				}
-			}
-		}
-		printed += len(list.Items)
-		q.Cursor = list.Next
-		if q.Cursor == "" || (limit > 0 && printed >= limit) {
-			break
-		}
+	all, err := pages[v1.DeadLetter]{
+		limit: limit, page: 1000,
+		next: func(limit int, cursor string) ([]v1.DeadLetter, string, error) {
+			q.Limit, q.Cursor = limit, cursor
+			list, err := c.DeadLetters(cmd.Context(), q)
+			return list.Items, list.Next, err
+		},
+		name:  func(d v1.DeadLetter) string { return clean(d.Trigger) + " " + d.ID },
+		table: deadTable,
+		none:  "No dead letters found.", more: "There are more than these %d; --limit 0 lists all.\n",
+	}.print(cmd, format)
+	if err != nil || format != formatJSON {
+		return err
 	}
-	if format == formatJSON {
-		return printJSON(out, all)
-	}
-	if printed == 0 && format != formatName {
-		fmt.Fprintln(notes, "No dead letters found.")
-	}
-	if q.Cursor != "" {
-		fmt.Fprintf(notes, "There are more than these %d; --limit 0 lists all.\n", printed)
-	}
-	return nil
+	return printJSON(cmd.OutOrStdout(), v1.DeadLetterList{Items: all.items, Next: all.next})
 }
 
 func deadTable(items []v1.DeadLetter, wide bool) table {

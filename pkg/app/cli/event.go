@@ -83,31 +83,24 @@ func (q *eventSearch) check(now time.Time) (err error) {
 			return err
 		}
 	}
-	if q.From, err = pastTime("--since", q.since, now); err != nil {
+	from, err := timeAgo("--since", q.since, now)
+	if err != nil {
 		return err
 	}
-	if q.To, err = pastTime("--until", q.until, now); err != nil {
+	to, err := timeAgo("--until", q.until, now)
+	if err != nil {
 		return err
 	}
-	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
+	if from != nil {
+		q.From = *from
+	}
+	if to != nil {
+		q.To = *to
+	}
+	if from != nil && to != nil && !from.Before(*to) {
 		return usage("--until %s is not after --since %s", q.until, q.since)
 	}
 	return nil
-}
-
-// pastTime reads a time, or a duration before now.
-func pastTime(flag, text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
-		return now.Add(-d), nil
-	}
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return t, usage("%s %q: want a time such as 2026-01-31T14:00:00Z, or a duration such as 2h", flag, text)
-	}
-	return t, nil
 }
 
 // tell prints the story of the one event that id names, whichever id it is.
@@ -160,50 +153,22 @@ func (q *eventSearch) few(ctx context.Context, c *client.Client) ([]v1.Event, er
 
 // list prints events page by page.
 func (q *eventSearch) list(cmd *cobra.Command, c *client.Client, format string) error {
-	const page = 500
-	out, notes := cmd.OutOrStdout(), cmd.ErrOrStderr()
-	all := v1.EventList{Items: []v1.Event{}}
-	printed := 0
 	ask := q.EventQuery
-	for {
-		ask.Limit = page
-		if q.limit > 0 {
-			ask.Limit = min(page, q.limit-printed)
-		}
-		list, err := c.Events(cmd.Context(), ask)
-		if err != nil {
-			return err
-		}
-		switch format {
-		case formatJSON:
-			all.Items, all.Next = append(all.Items, list.Items...), list.Next
-		case formatName:
-			for _, e := range list.Items {
-				fmt.Fprintln(out, clean(e.Broker)+" "+e.ID)
-			}
-		default:
-			if len(list.Items) > 0 {
-				t := eventTable(list.Items, format == formatWide)
-				if err := t.print(out, printed == 0); err != nil {
-					return err
-				}
-			}
-		}
-		printed += len(list.Items)
-		if ask.Cursor = list.Next; ask.Cursor == "" || q.limit > 0 && printed >= q.limit {
-			break
-		}
+	all, err := pages[v1.Event]{
+		limit: q.limit, page: 500,
+		next: func(limit int, cursor string) ([]v1.Event, string, error) {
+			ask.Limit, ask.Cursor = limit, cursor
+			list, err := c.Events(cmd.Context(), ask)
+			return list.Items, list.Next, err
+		},
+		name:  func(e v1.Event) string { return clean(e.Broker) + " " + e.ID },
+		table: eventTable,
+		none:  "No events found.", more: "There may be more than these %d; --limit 0 lists all.\n",
+	}.print(cmd, format)
+	if err != nil || format != formatJSON {
+		return err
 	}
-	if format == formatJSON {
-		return printJSON(out, all)
-	}
-	if printed == 0 && format != formatName {
-		fmt.Fprintln(notes, "No events found.")
-	}
-	if ask.Cursor != "" {
-		fmt.Fprintf(notes, "There may be more than these %d; --limit 0 lists all.\n", printed)
-	}
-	return nil
+	return printJSON(cmd.OutOrStdout(), v1.EventList{Items: all.items, Next: all.next})
 }
 
 func eventTable(items []v1.Event, wide bool) table {
