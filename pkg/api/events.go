@@ -214,6 +214,8 @@ func (t *teller) state(view *v1.TriggerStory, of journal.TriggerStory, waits boo
 	case waits:
 		view.State, view.Next = v1.StatePending, moment(p.Next)
 		return
+	case t.dead(view, of.Trigger): // by the log, where the journal lost its last moments
+		return
 	case !t.lanes[of.Trigger]:
 		view.State, view.Reason = v1.StateCancelled, "the Trigger was deleted"
 		return
@@ -222,6 +224,20 @@ func (t *teller) state(view *v1.TriggerStory, of journal.TriggerStory, waits boo
 		return
 	}
 	view.Ended = moment(of.At)
+}
+
+// dead reports whether the log keeps a dead letter of the event, and tells what
+// that says.
+func (t *teller) dead(view *v1.TriggerStory, trigger channel.UID) bool {
+	if t.log == nil {
+		return false
+	}
+	letter, kept, err := t.log.FindDead(t.ctx, trigger, t.id)
+	if err != nil || !kept {
+		return false
+	}
+	view.State, view.Reason, view.Ended = v1.StateDead, letter.Reason, moment(letter.Died)
+	return true
 }
 
 // unmatched tells why the other Triggers of the Broker did not match, by their

@@ -97,6 +97,23 @@ func TestAStorySaysWhatBecameOfAnEventAtEachTrigger(t *testing.T) {
 	d.check(t, "list", d.Components.Schemas["EventList"], get[any](t, server, "/api/v1/events", 200))
 }
 
+// The log keeps the dead letter, whatever a crash cost the journal.
+func TestADeathThatTheJournalLostIsToldByTheLog(t *testing.T) {
+	r := start(t, brokerObject("shop"), triggerObject("orders", "shop", filter.Spec{}))
+	e := newEvent(t)
+	id := r.append("shop", e)[0]
+	r.bury("shop", letter(e, id, "orders"))
+	j := chronicle(t)
+	b := j.Broker("uid-shop", "default/shop")
+	b.Matched(id.Shard, &channel.Record{Position: id.Position, Time: time.Now(), Event: e}, []*journal.Trigger{b.Trigger("uid-orders", "default/orders")})
+	o := options(r)
+	o.Journal, o.Fate = j, &fates{matched: 100}
+	s := get[v1.EventStory](t, serve(t, o), "/api/v1/events/"+id.String(), 200)
+	if len(s.Triggers) != 1 || s.Triggers[0].State != v1.StateDead || s.Triggers[0].Reason == "" || s.Triggers[0].Ended == nil {
+		t.Errorf("story is %+v", s.Triggers)
+	}
+}
+
 func TestAnEventIsFoundTheMomentItIsStored(t *testing.T) {
 	r := start(t, brokerObject("shop"), triggerObject("orders", "shop", filter.Spec{}))
 	f := &fates{matched: 1}
