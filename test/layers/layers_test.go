@@ -22,6 +22,7 @@ const module = "github.com/penstock-events/penstock"
 // children's parent (channel/disk imports channel).
 var layer = map[string]int{
 	"pkg/event":     0,
+	"pkg/http1":     0,
 	"pkg/telemetry": 0,
 
 	"pkg/channel": 1,
