@@ -81,7 +81,8 @@ type Appender interface {
 	//
 	// Each event goes to the shard that Place names. Those that go to the same
 	// shard stand there in the order of the call. A call without events stores
-	// nothing and succeeds.
+	// nothing and succeeds. Nothing is kept of events but the Events: the slice
+	// is the caller's again when Append returns.
 	//
 	// A nil error means stored. An error that is a *Refused means that nothing
 	// was stored and the sender may try again; any other error means that the

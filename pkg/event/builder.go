@@ -1,20 +1,28 @@
 package event
 
 import (
-	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Builder collects one event. Its zero value is ready; Reset makes it ready
 // again and keeps its memory. A Builder belongs to one goroutine.
 type Builder struct {
 	entries []entry
-	sorted  []uint16 // Build's: positions in entries
+	sorted  []place
+	times   []byte // texts of SetTime
 	data    []byte
 	flags   byte
+}
+
+// place is where an entry will stand. Places are sorted, not entries: moving
+// pointers about is what costs.
+type place struct {
+	rank  uint8
+	index uint16 // in entries
 }
 
 type entry struct {
@@ -35,7 +43,7 @@ func Edit(e Event) *Builder {
 // Reset empties the builder.
 func (b *Builder) Reset() {
 	clear(b.entries)
-	*b = Builder{entries: b.entries[:0], sorted: b.sorted[:0]}
+	*b = Builder{entries: b.entries[:0], sorted: b.sorted[:0], times: b.times[:0]}
 }
 
 // Set gives an attribute a string value, replacing an earlier one.
@@ -43,6 +51,13 @@ func (b *Builder) Set(name, value string) *Builder { return b.set(String, name, 
 
 // SetValue gives an attribute a value of its wire kind, replacing an earlier one.
 func (b *Builder) SetValue(name string, v Value) *Builder { return b.set(v.Kind, name, v.Text) }
+
+// SetTime gives an attribute a time in UTC, as RFC 3339 writes it.
+func (b *Builder) SetTime(name string, t time.Time) *Builder {
+	from := len(b.times)
+	b.times = t.UTC().AppendFormat(b.times, time.RFC3339Nano)
+	return b.set(String, name, text(b.times[from:]))
+}
 
 // SetHeader keeps a request header with the event, by canonical name.
 func (b *Builder) SetHeader(name, value string) *Builder { return b.set(header, name, value) }
@@ -95,25 +110,32 @@ func (b *Builder) find(isHeader bool, name string) int {
 // stand first in the stored form.
 var leading = [...]string{AttrID, AttrSource, AttrSpecVersion, AttrType}
 
-// order puts the leading attributes first, then the others by name, then the
-// headers, so that equal events have equal bytes whatever order they came in.
-func order(a, b *entry) int {
-	if d := cmp.Compare(rank(a), rank(b)); d != 0 {
-		return d
-	}
-	return strings.Compare(a.name, b.name)
-}
-
-func rank(e *entry) int {
+// rank puts the leading attributes first, then the others, then the headers.
+func rank(e *entry) uint8 {
 	if e.kind == header {
-		return len(leading) + 1
+		return uint8(len(leading)) + 1
 	}
 	for i, name := range leading {
 		if e.name == name {
-			return i
+			return uint8(i)
 		}
 	}
-	return len(leading)
+	return uint8(len(leading))
+}
+
+// sort puts the entries in stored order, those of one rank by name, so that
+// equal events have equal bytes whatever order they came in.
+func (b *Builder) sort() {
+	b.sorted = b.sorted[:0]
+	for i := range b.entries {
+		b.sorted = append(b.sorted, place{rank(&b.entries[i]), uint16(i)})
+	}
+	slices.SortFunc(b.sorted, func(x, y place) int {
+		if x.rank != y.rank {
+			return int(x.rank) - int(y.rank)
+		}
+		return strings.Compare(b.entries[x.index].name, b.entries[y.index].name)
+	})
 }
 
 // Build checks the limits of the stored form and returns the event in one
@@ -122,12 +144,7 @@ func (b *Builder) Build() (Event, error) {
 	if len(b.entries) > MaxEntries {
 		return Event{}, fmt.Errorf("%d attributes: at most %d", len(b.entries), MaxEntries)
 	}
-	// Positions are sorted, not entries: moving pointers about is what costs.
-	b.sorted = b.sorted[:0]
-	for i := range b.entries {
-		b.sorted = append(b.sorted, uint16(i))
-	}
-	slices.SortFunc(b.sorted, func(i, j uint16) int { return order(&b.entries[i], &b.entries[j]) })
+	b.sort()
 	size := headerSize
 	for i := range b.entries {
 		if len(b.entries[i].name) > MaxNameBytes {
@@ -142,8 +159,8 @@ func (b *Builder) Build() (Event, error) {
 	raw[0], raw[1] = encodingVersion, b.flags
 	binary.LittleEndian.PutUint16(raw[2:], uint16(len(b.entries)))
 	binary.LittleEndian.PutUint32(raw[4:], uint32(size))
-	for _, i := range b.sorted {
-		e := &b.entries[i]
+	for _, p := range b.sorted {
+		e := &b.entries[p.index]
 		raw = append(raw, byte(e.kind), byte(len(e.name)))
 		raw = binary.LittleEndian.AppendUint32(raw, uint32(len(e.value)))
 		raw = append(raw, e.name...)

@@ -37,10 +37,14 @@ type Decoder struct {
 	scratch sync.Pool // of *work
 }
 
+// Field is one header of an HTTP message, its name in lower case.
+type Field struct{ Name, Value string }
+
 // work is the memory one decoding needs and the next can have.
 type work struct {
-	b    Builder
-	seen []string // members of the JSON object so far
+	b      Builder
+	seen   []string // members of the JSON object so far
+	fields []Field
 }
 
 func (d *Decoder) get() *work {
@@ -54,6 +58,8 @@ func (d *Decoder) get() *work {
 func (d *Decoder) put(w *work) {
 	w.b.Reset()
 	clear(w.seen)
+	clear(w.fields)
+	w.fields = w.fields[:0]
 	d.scratch.Put(w)
 }
 
@@ -73,7 +79,28 @@ func (d *Decoder) put(w *work) {
 //
 // The error is a *Malformed, or what Stamp returned.
 func (d *Decoder) Decode(h http.Header, body []byte) ([]Event, Mode, error) {
-	contentType, err := contentTypeOf(h)
+	w := d.get()
+	defer d.put(w)
+	for key, values := range h {
+		name := strings.ToLower(key)
+		for _, v := range values {
+			w.fields = append(w.fields, Field{name, v})
+		}
+	}
+	return d.decode(w, w.fields, body, nil)
+}
+
+// DecodeFields is Decode for a message whose header is a list, in the order of
+// the message. It appends the events to into, and allocates nothing but what
+// the events are in, if the mode is Binary and no value is encoded.
+func (d *Decoder) DecodeFields(fields []Field, body []byte, into []Event) ([]Event, Mode, error) {
+	w := d.get()
+	defer d.put(w)
+	return d.decode(w, fields, body, into)
+}
+
+func (d *Decoder) decode(w *work, fields []Field, body []byte, into []Event) ([]Event, Mode, error) {
+	contentType, err := contentTypeOf(fields)
 	if err != nil {
 		return nil, Binary, err
 	}
@@ -83,43 +110,38 @@ func (d *Decoder) Decode(h http.Header, body []byte) ([]Event, Mode, error) {
 		m.cause = ErrFormat
 		return nil, mode, m
 	}
-	var events []Event
-	switch mode {
-	case Binary:
-		var e Event
-		if e, err = d.binary(h, contentType, body); err == nil {
-			events = []Event{e}
-		}
-	case Structured:
-		var e Event
-		if e, err = d.structured(h, body); err == nil {
-			events = []Event{e}
-		}
-	case Batch:
-		events, err = d.batch(h, body)
+	if mode == Batch {
+		events, err := d.batch(w, fields, body, into)
+		return events, mode, err
 	}
-	return events, mode, err
+	var e Event
+	if mode == Binary {
+		e, err = d.binary(w, fields, contentType, body)
+	} else {
+		e, err = d.structured(w, fields, body)
+	}
+	if err != nil {
+		return nil, mode, err
+	}
+	return append(into, e), mode, nil
 }
 
 // binary reads an event from headers and body.
-func (d *Decoder) binary(h http.Header, contentType string, body []byte) (Event, error) {
-	w := d.get()
-	defer d.put(w)
+func (d *Decoder) binary(w *work, fields []Field, contentType string, body []byte) (Event, error) {
 	b := &w.b
 	size, attributes := 0, 0
-	for key, values := range h {
-		key = http.CanonicalHeaderKey(key)
+	for i := range fields {
+		f := &fields[i]
 		switch {
-		case len(values) == 0:
-		case hasPrefixFold(key, cePrefix):
+		case strings.HasPrefix(f.Name, cePrefix):
 			if attributes++; attributes > bound(d.MaxAttributes, DefaultMaxAttributes) {
 				return Event{}, d.tooMany()
 			}
-			if err := ceHeader(b, key, values); err != nil {
+			if err := ceHeader(b, f); err != nil {
 				return Event{}, err
 			}
-		case travels(key):
-			if err := travel(b, key, values, &size); err != nil {
+		case travels(f.Name):
+			if err := travel(b, f, &size); err != nil {
 				return Event{}, err
 			}
 		}
@@ -137,16 +159,16 @@ func (d *Decoder) binary(h http.Header, contentType string, body []byte) (Event,
 }
 
 // ceHeader sets the attribute that a ce- header carries.
-func ceHeader(b *Builder, key string, values []string) error {
-	name := attributeOf(key)
+func ceHeader(b *Builder, f *Field) error {
+	name := f.Name[len(cePrefix):]
 	switch {
 	case name == AttrDataContentType:
 		return malformed("ce-datacontenttype", "not a header of binary mode; the media type of the data goes into Content-Type")
-	case len(values) > 1 || b.Has(name):
-		return malformed(shown(strings.ToLower(key)), "sent more than once; which one holds would be a guess")
+	case b.Has(name):
+		return malformed(shown(f.Name), "sent more than once; which one holds would be a guess")
 	}
-	if v := decodeHeader(values[0]); v != "" || !emptyIsAbsent(name) {
-		b.Set(name, v)
+	if v := decodeHeader(f.Value); v != "" || !emptyIsAbsent(name) {
+		b.set(String, name, v)
 	}
 	return nil
 }
@@ -156,12 +178,11 @@ func (d *Decoder) tooMany() error {
 }
 
 // travelling keeps those headers of a JSON message that go with its events.
-func travelling(b *Builder, h http.Header) error {
+func travelling(b *Builder, fields []Field) error {
 	size := 0
-	for key, values := range h {
-		key = http.CanonicalHeaderKey(key)
-		if len(values) > 0 && travels(key) {
-			if err := travel(b, key, values, &size); err != nil {
+	for i := range fields {
+		if travels(fields[i].Name) {
+			if err := travel(b, &fields[i], &size); err != nil {
 				return err
 			}
 		}
@@ -170,20 +191,20 @@ func travelling(b *Builder, h http.Header) error {
 }
 
 // travel keeps one header with the event; size counts what is kept so far.
-func travel(b *Builder, key string, values []string, size *int) error {
-	if !headerName(key) {
-		return malformed(shown(key), "not a header name")
+func travel(b *Builder, f *Field, size *int) error {
+	if !headerName(f.Name) {
+		return malformed(shown(f.Name), "not a header name")
 	}
-	// A list header may be split over several lines (RFC 9110, 5.3).
-	v := values[0]
-	if len(values) > 1 {
-		v = strings.Join(values, ",")
-	}
+	key, v := canonical(f.Name), f.Value
 	if *size += len(key) + len(v); *size > maxHeaderBytes {
 		return malformed(shown(key), "headers that travel with the event are more than %d bytes together", maxHeaderBytes)
 	}
 	if !headerValue(v) {
 		return malformed(shown(key), "%s holds a control character", quote(v))
+	}
+	// A list header may be split over several lines (RFC 9110, 5.3).
+	if i := b.find(true, key); i >= 0 {
+		v = b.entries[i].value + "," + v
 	}
 	b.SetHeader(key, v)
 	return nil
@@ -204,22 +225,18 @@ func (d *Decoder) build(b *Builder) (Event, error) {
 }
 
 // contentTypeOf is the message's one Content-Type, "" where it has none.
-func contentTypeOf(h http.Header) (string, error) {
-	values := h["Content-Type"]
-	if values == nil { // net/http would have found it, but h may be made by hand
-		for key, v := range h {
-			if strings.EqualFold(key, "Content-Type") {
-				values = append(values, v...)
-			}
+func contentTypeOf(fields []Field) (contentType string, err error) {
+	found := false
+	for i := range fields {
+		if fields[i].Name != "content-type" {
+			continue
 		}
+		if found {
+			return "", malformed("content-type", "sent more than once; which one holds would be a guess")
+		}
+		contentType, found = fields[i].Value, true
 	}
-	switch len(values) {
-	case 0:
-		return "", nil
-	case 1:
-		return values[0], nil
-	}
-	return "", malformed("content-type", "sent more than once; which one holds would be a guess")
+	return contentType, nil
 }
 
 // emptyIsAbsent lists the optional attributes whose empty value says nothing:

@@ -196,7 +196,7 @@ func TestMalformedMessageIsRefusedWithAReasonToActOn(t *testing.T) {
 		{"long value is cut", binaryMessage("Ce-Time", long), "", `ce-time: "` + long[:60] + `"... is not an RFC 3339 time such as 2026-01-31T09:30:00Z`},
 		{"control in a travelling header", binaryMessage("X-Request-Id", "a\x01"), "", `X-Request-Id: "a\x01" holds a control character`},
 		{"travelling headers too large", binaryMessage("Knative-X", strings.Repeat("x", maxHeaderBytes)), "", `Knative-X: headers that travel with the event are more than 8192 bytes together`},
-		{"name of a travelling header", http.Header{"Ce-Id": {"1"}, "Knative-\r\n": {"x"}}, "", `"Knative-\r\n": not a header name`},
+		{"name of a travelling header", http.Header{"Ce-Id": {"1"}, "Knative-\r\n": {"x"}}, "", `"knative-\r\n": not a header name`},
 
 		{"unknown format", http.Header{"Content-Type": {"application/cloudevents+xml; a=b"}}, "<a/>", `content-type: "application/cloudevents+xml" is an event format this broker does not read; send application/cloudevents+json`},
 		{"no format", http.Header{"Content-Type": {"application/cloudevents"}}, "{}", `content-type: "application/cloudevents" is an event format this broker does not read; send application/cloudevents+json`},

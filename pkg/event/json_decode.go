@@ -2,7 +2,6 @@ package event
 
 import (
 	"encoding/base64"
-	"net/http"
 	"slices"
 )
 
@@ -17,7 +16,9 @@ const (
 // event keeps no part of body. The error is a *Malformed.
 func DecodeJSON(body []byte) (Event, error) {
 	var d Decoder
-	return d.structured(nil, body)
+	w := d.get()
+	defer d.put(w)
+	return d.structured(w, nil, body)
 }
 
 // UnmarshalJSON makes e the event that body holds. See DecodeJSON.
@@ -30,20 +31,18 @@ func (e *Event) UnmarshalJSON(body []byte) error {
 }
 
 // structured reads the one event that body is.
-func (d *Decoder) structured(h http.Header, body []byte) (Event, error) {
+func (d *Decoder) structured(w *work, fields []Field, body []byte) (Event, error) {
 	if err := checkJSON(body, bound(d.MaxDepth, DefaultMaxDepth)); err != nil {
 		return Event{}, err
 	}
-	w := d.get()
-	defer d.put(w)
-	if err := travelling(&w.b, h); err != nil {
+	if err := travelling(&w.b, fields); err != nil {
 		return Event{}, err
 	}
 	return d.object(w, body[skipSpace(body, 0):])
 }
 
 // batch reads all events of a JSON array, or none.
-func (d *Decoder) batch(h http.Header, body []byte) ([]Event, error) {
+func (d *Decoder) batch(w *work, fields []Field, body []byte, into []Event) ([]Event, error) {
 	if err := checkJSON(body, bound(d.MaxDepth, DefaultMaxDepth)+1); err != nil {
 		return nil, err
 	}
@@ -57,17 +56,15 @@ func (d *Decoder) batch(h http.Header, body []byte) ([]Event, error) {
 			return nil, malformed("body", "batch of more than %d events", most)
 		}
 	}
-	w := d.get()
-	defer d.put(w)
-	events := make([]Event, 0, n)
+	events := slices.Grow(into, n)
 	for element := range elements(body) {
 		w.b.Reset()
-		if err := travelling(&w.b, h); err != nil {
+		if err := travelling(&w.b, fields); err != nil {
 			return nil, err
 		}
 		e, err := d.object(w, element)
 		if err != nil {
-			return nil, inBatch(err, len(events)+1, n)
+			return nil, inBatch(err, len(events)-len(into)+1, n)
 		}
 		events = append(events, e)
 	}

@@ -1,43 +1,37 @@
 package event
 
-import "strings"
+import (
+	"net/http"
+	"strings"
+)
 
 // ceHeaders gives the header of the attributes one meets every day, so that
 // neither reading nor writing them builds a string. It never changes.
 var ceHeaders = map[string]string{
-	AttrID:              "Ce-Id",
-	AttrSource:          "Ce-Source",
-	AttrSpecVersion:     "Ce-Specversion",
-	AttrType:            "Ce-Type",
-	AttrSubject:         "Ce-Subject",
-	AttrTime:            "Ce-Time",
-	AttrDataSchema:      "Ce-Dataschema",
-	AttrSchemaURL:       "Ce-Schemaurl",
-	AttrDataEncoding:    "Ce-Datacontentencoding",
-	ExtTTL:              "Ce-Knativebrokerttl",
-	ExtArrivalTime:      "Ce-Knativearrivaltime",
-	ExtPartition:        "Ce-Partitionkey",
-	"knativeerrordest":  "Ce-Knativeerrordest",
-	"knativeerrorcode":  "Ce-Knativeerrorcode",
-	"knativeerrordata":  "Ce-Knativeerrordata",
-	"traceparent":       "Ce-Traceparent",
-	"tracestate":        "Ce-Tracestate",
-	"sequence":          "Ce-Sequence",
-	ExtCorrelation:      "Ce-Correlationid",
-	ExtCausation:        "Ce-Causationid",
-	AttrDataContentType: "Ce-Datacontenttype", // only to be refused by name
+	AttrID:             "Ce-Id",
+	AttrSource:         "Ce-Source",
+	AttrSpecVersion:    "Ce-Specversion",
+	AttrType:           "Ce-Type",
+	AttrSubject:        "Ce-Subject",
+	AttrTime:           "Ce-Time",
+	AttrDataSchema:     "Ce-Dataschema",
+	AttrSchemaURL:      "Ce-Schemaurl",
+	AttrDataEncoding:   "Ce-Datacontentencoding",
+	ExtTTL:             "Ce-Knativebrokerttl",
+	ExtArrivalTime:     "Ce-Knativearrivaltime",
+	ExtPartition:       "Ce-Partitionkey",
+	"knativeerrordest": "Ce-Knativeerrordest",
+	"knativeerrorcode": "Ce-Knativeerrorcode",
+	"knativeerrordata": "Ce-Knativeerrordata",
+	"traceparent":      "Ce-Traceparent",
+	"tracestate":       "Ce-Tracestate",
+	"sequence":         "Ce-Sequence",
+	ExtCorrelation:     "Ce-Correlationid",
+	ExtCausation:       "Ce-Causationid",
 }
 
-// ceAttributes is ceHeaders the other way round.
-var ceAttributes = func() map[string]string {
-	m := make(map[string]string, len(ceHeaders))
-	for name, header := range ceHeaders {
-		m[header] = name
-	}
-	return m
-}()
-
-const cePrefix = "Ce-"
+// cePrefix begins the headers that carry attributes, in lower case.
+const cePrefix = "ce-"
 
 // headerOf is the canonical header of an attribute: Ce- and the name with a
 // capital first letter.
@@ -46,17 +40,9 @@ func headerOf(name string) string {
 		return h
 	}
 	if name == "" {
-		return cePrefix
+		return "Ce-"
 	}
-	return cePrefix + strings.ToUpper(name[:1]) + name[1:]
-}
-
-// attributeOf is the attribute of a canonical header that begins with Ce-.
-func attributeOf(header string) string {
-	if name, ok := ceAttributes[header]; ok {
-		return name
-	}
-	return strings.ToLower(header[len(cePrefix):])
+	return "Ce-" + strings.ToUpper(name[:1]) + name[1:]
 }
 
 // known returns the constant equal to name where there is one, and otherwise a
@@ -97,16 +83,31 @@ func known(name []byte) string {
 // and values together.
 const maxHeaderBytes = 8 << 10
 
-// travels reports whether a request header, by canonical name, goes along with
+// travels reports whether a request header, in lower case, goes along with
 // the event to its subscribers: what traces and correlates, and nothing that
 // authorises, routes or frames a request. Authorization, Cookie, Host, Kn-*,
 // X-Forwarded-* and Retry-After are therefore out.
-func travels(key string) bool {
-	switch key {
-	case "X-Request-Id", "Traceparent", "Tracestate", "B3":
+func travels(name string) bool {
+	switch name {
+	case "x-request-id", "traceparent", "tracestate", "b3":
 		return true
 	}
-	return strings.HasPrefix(key, "Knative-") || strings.HasPrefix(key, "X-B3-")
+	return strings.HasPrefix(name, "knative-") || strings.HasPrefix(name, "x-b3-")
+}
+
+// canonical is the name under which a header that travels is stored.
+func canonical(name string) string {
+	switch name {
+	case "x-request-id":
+		return "X-Request-Id"
+	case "traceparent":
+		return "Traceparent"
+	case "tracestate":
+		return "Tracestate"
+	case "b3":
+		return "B3"
+	}
+	return http.CanonicalHeaderKey(name)
 }
 
 // headerName reports whether a key is one that HTTP lets pass unchanged.

@@ -195,7 +195,7 @@ func has(list []byte, token string) bool {
 
 // number reads digits, as many as fit an int64.
 func number(b []byte) (n int64, ok bool) {
-	if len(b) == 0 || len(b) > 18 {
+	if len(b) == 0 || len(b) > 19 {
 		return 0, false
 	}
 	for _, c := range b {
@@ -204,7 +204,7 @@ func number(b []byte) (n int64, ok bool) {
 		}
 		n = n*10 + int64(c-'0')
 	}
-	return n, true
+	return n, n >= 0 // nineteen digits may be one bit too many
 }
 
 // trim takes blanks off both ends.

@@ -2,9 +2,7 @@ package ingress
 
 import (
 	"errors"
-	"io"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/penstock-events/penstock/pkg/channel"
@@ -35,45 +33,23 @@ func (a answer) codeOr(code int) int {
 // stored all the same.
 func (a answer) mayBeStored() bool { return a.code == http.StatusInternalServerError }
 
-// Values of headers that many answers share; net/http does not change them.
-var (
-	allow     = []string{"POST, OPTIONS"}
-	plainText = []string{"text/plain; charset=utf-8"}
-	noSniff   = []string{"nosniff"}
-	oneSecond = []string{"1"}
-	trueValue = []string{"true"}
-)
-
-// refuse writes the answer and counts it. It is what a flood of events costs,
+// refuse makes the answer and counts it. It is what a flood of events costs,
 // so it allocates nothing where it can do without.
-func (h *Handler) refuse(w http.ResponseWriter, counts *telemetry.Broker, a answer) {
-	header := w.Header()
-	header["Content-Type"] = plainText
-	header["X-Content-Type-Options"] = noSniff
-	switch {
-	case a.retryAfter > time.Second:
-		header.Set("Retry-After", seconds(a.retryAfter))
-	case a.retryAfter > 0:
-		header["Retry-After"] = oneSecond
+func (h *Handler) refuse(a *reply, counts *telemetry.Broker, said answer) {
+	a.code, a.close, a.reason = said.code, said.close, telemetry.Clean(said.reason)
+	a.set("Content-Type", "text/plain; charset=utf-8")
+	a.set("X-Content-Type-Options", "nosniff")
+	if said.retryAfter > 0 {
+		a.setInt("Retry-After", seconds(said.retryAfter))
 	}
-	if a.close {
-		header.Set("Connection", "close")
+	if said.code == http.StatusUnsupportedMediaType {
+		a.set("Accept-Encoding", "identity") // RFC 9110, 15.5.16
 	}
-	if a.code == http.StatusUnsupportedMediaType {
-		header.Set("Accept-Encoding", "identity") // RFC 9110, 15.5.16
-	}
-	w.WriteHeader(a.code)
-	// A sender that is gone does not hear the reason; there is nobody to tell.
-	// (net/http adds the length: so little is written only when it is all there.)
-	_, _ = io.WriteString(w, telemetry.Clean(a.reason))
-	_, _ = io.WriteString(w, "\n")
-	counts.Received(a.code, max(a.events, 1))
+	counts.Received(said.code, max(said.events, 1))
 }
 
 // seconds is a Retry-After value, rounded up.
-func seconds(d time.Duration) string {
-	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
-}
+func seconds(d time.Duration) uint64 { return uint64((d + time.Second - 1) / time.Second) }
 
 // Waits for refusals that do not say themselves when to come back. A quota
 // is emptied by people or by retention: there is no use in coming back soon.

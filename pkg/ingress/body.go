@@ -21,7 +21,8 @@ const progress = 64 << 10
 // announce 1 MiB and send nothing hold 4 KiB each.
 const firstSize = 4 << 10
 
-// bodies receives request bodies into pooled buffers within one budget. What
+// bodies receives request bodies into pooled buffers within one budget. (What
+// has come together with its head needs none.) What
 // it hands out is free for the next request as soon as it is given back, so
 // nobody may keep a slice of it; event.Builder copies.
 type bodies struct {
@@ -55,15 +56,16 @@ func newBodies(max, budget int64, timeout, answer time.Duration, report func(del
 }
 
 // admit looks at what the header says of the body.
-func (b *bodies) admit(r *http.Request) answer {
-	for _, encoding := range r.Header["Content-Encoding"] {
-		if encoding != "" && !strings.EqualFold(encoding, "identity") {
+func (b *bodies) admit(q *request) answer {
+	for i := range q.fields {
+		f := &q.fields[i]
+		if f.Name == "content-encoding" && f.Value != "" && !strings.EqualFold(f.Value, "identity") {
 			// Inflating what a stranger sent is a bound of its own that nobody asked for.
 			return answer{code: http.StatusUnsupportedMediaType, close: true,
 				reason: "Content-Encoding: events are taken as they are, without compression"}
 		}
 	}
-	if r.ContentLength > b.max {
+	if q.length > b.max {
 		return b.tooLarge()
 	}
 	return answer{}
@@ -76,9 +78,10 @@ func (b *bodies) tooLarge() answer {
 
 // read receives the body. The caller gives back what it returns with free,
 // also where the answer is a refusal.
-func (b *bodies) read(w http.ResponseWriter, r *http.Request) (body, answer) {
+func (b *bodies) read(q *request) (body, answer) {
 	var in body
-	if r.ContentLength == 0 {
+	if whole, ok := q.body.Whole(); ok {
+		in.bytes = whole
 		return in, answer{}
 	}
 	if !b.grow(&in, 0) {
@@ -93,7 +96,7 @@ func (b *bodies) read(w http.ResponseWriter, r *http.Request) (body, answer) {
 			}
 			continue
 		}
-		got, err := r.Body.Read(buf[n:])
+		got, err := q.body.Read(buf[n:])
 		n += got
 		switch {
 		case int64(n) > b.max:
@@ -106,10 +109,7 @@ func (b *bodies) read(w http.ResponseWriter, r *http.Request) (body, answer) {
 		}
 		if n-mark >= progress {
 			mark = n
-			// Not every ResponseWriter has deadlines; the server's has.
-			control, now := http.NewResponseController(w), time.Now()
-			_ = control.SetReadDeadline(now.Add(b.timeout))
-			_ = control.SetWriteDeadline(now.Add(b.answer))
+			q.body.Extend(b.timeout, b.answer)
 		}
 	}
 }

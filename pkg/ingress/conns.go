@@ -116,12 +116,12 @@ func (l *connLimits) part(conn net.Conn, bound telemetry.Bound) {
 	// A fresh socket takes this much without waiting; the deadlines bound the rest.
 	_ = conn.SetDeadline(time.Now().Add(partingTime))
 	l.mu.Lock()
-	linger := l.parting < maxParting
-	if linger {
+	waits := l.parting < maxParting
+	if waits {
 		l.parting++
 	}
 	l.mu.Unlock()
-	if !linger {
+	if !waits {
 		_ = conn.Close()
 		return
 	}
@@ -135,15 +135,7 @@ func (l *connLimits) part(conn net.Conn, bound telemetry.Bound) {
 		if _, err := conn.Write([]byte(said)); err != nil {
 			return
 		}
-		if half, ok := conn.(interface{ CloseWrite() error }); ok {
-			_ = half.CloseWrite()
-		}
-		var sink [512]byte
-		for range 128 { // 64 KiB: what is more is no event of a moment
-			if _, err := conn.Read(sink[:]); err != nil {
-				return
-			}
-		}
+		linger(conn)
 	})
 }
 
@@ -164,8 +156,8 @@ func (c *countedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// CloseWrite lets net/http end its side first, so that a sender still writing
-// sees the answer before a reset.
+// CloseWrite ends our side first, so that a sender still writing sees the
+// answer before a reset.
 func (c *countedConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

@@ -7,13 +7,12 @@
 // bound with an answer of its own: connections (in all and of one client),
 // header block, body, bodies in flight, nesting, events of a batch, and the
 // time each may take, and a broker may have a bound of events a second. Nothing
-// of a body is read before method, path, broker, encoding, length and rate have
-// passed, but for what net/http throws away to keep the connection (256 KiB at
-// most). It does not authenticate and does not look inside the data.
+// of a body is stored or looked at before method, path, broker, encoding, length
+// and rate have passed; up to 256 KiB of one that is refused are thrown away to
+// keep the connection. It does not authenticate and does not look inside the data.
 //
-// HTTP/1 parsing is net/http's: a message with both Content-Length and
-// Transfer-Encoding is read as chunked, and lines may end in a bare LF. Where
-// a proxy in front shares connections among senders it must normalise both.
+// HTTP/1.1 is read by Server itself, strictly (package http1): what two readers
+// could read in two ways is refused.
 //
 // A Handler may be used by any number of goroutines. Its limits on slow
 // senders need Server, which sets the deadlines that a Handler only extends.
@@ -24,6 +23,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -81,6 +81,7 @@ type Handler struct {
 	bodies      *bodies
 	allowOrigin func(string) bool
 	eventLink   string
+	fronts      sync.Pool // of *front
 }
 
 // New returns a Handler. It starts nothing.
@@ -99,6 +100,7 @@ func New(o Options) *Handler {
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
+	h.fronts.New = func() any { return new(front) }
 	h.unknown = h.metrics.Broker(telemetry.UnknownBroker)
 	h.bodies = newBodies(
 		orDefault(o.MaxBody, DefaultMaxBody),
@@ -120,59 +122,59 @@ func orDefault[T int | int64 | time.Duration](v, otherwise T) T {
 	return v
 }
 
-// ServeHTTP answers one request.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header()["Allow"] = allow
-	switch r.Method {
+// serve answers one request: a is empty before, and to be written after.
+func (h *Handler) serve(ctx context.Context, q *request, a *reply) {
+	a.set("Allow", "POST, OPTIONS")
+	switch q.method {
 	case http.MethodPost:
-		h.post(w, r)
+		h.post(ctx, q, a)
 	case http.MethodOptions:
-		h.handshake(w, r)
+		h.handshake(q, a)
 	default:
-		h.refuse(w, h.unknown, answer{code: http.StatusMethodNotAllowed,
-			reason: "events are sent with POST", close: r.ContentLength != 0})
+		h.refuse(a, h.unknown, answer{code: http.StatusMethodNotAllowed,
+			reason: "events are sent with POST", close: q.length != 0})
 	}
 }
 
-func (h *Handler) post(w http.ResponseWriter, r *http.Request) {
-	target, counts, refusal := h.find(r)
+func (h *Handler) post(ctx context.Context, q *request, a *reply) {
+	target, counts, refusal := h.find(q.path)
 	if refusal.code == 0 {
-		refusal = h.bodies.admit(r)
+		refusal = h.bodies.admit(q)
 	}
 	if refusal.code == 0 {
 		refusal = target.Limit.enter()
 	}
 	if refusal.code != 0 {
-		h.refuse(w, counts, refusal)
+		h.refuse(a, counts, refusal)
 		return
 	}
-	events, stored, refusal := h.take(w, r, target, counts)
+	events, stored, refusal := h.take(ctx, q, target, counts)
 	if refusal.code != 0 {
 		if !refusal.mayBeStored() {
 			target.Limit.giveBack(1)
 		}
-		h.refuse(w, counts, refusal)
+		h.refuse(a, counts, refusal)
 		return
 	}
+	a.code = http.StatusAccepted
 	if target.Durability != "" {
-		w.Header().Set("Durability", target.Durability)
+		a.set("Durability", target.Durability)
 	}
-	duplicates := h.receipt(w.Header(), target.Name, stored)
-	w.WriteHeader(http.StatusAccepted)
+	duplicates := h.receipt(a, target.Name, stored)
 	counts.Received(http.StatusAccepted, events)
 	counts.Duplicates(duplicates)
 }
 
 // take receives a message that has entered, and stores its events. It returns
 // how many there were, and as what they are stored.
-func (h *Handler) take(w http.ResponseWriter, r *http.Request, target Target, counts *telemetry.Broker) (int, []channel.Stored, answer) {
-	body, refusal := h.bodies.read(w, r)
+func (h *Handler) take(ctx context.Context, q *request, target Target, counts *telemetry.Broker) (int, []channel.Stored, answer) {
+	body, refusal := h.bodies.read(q)
 	defer h.bodies.free(&body)
 	if refusal.code != 0 {
 		return 0, nil, refusal
 	}
-	dropBadTrace(r.Header)
-	events, _, err := h.decoder.Decode(r.Header, body.bytes)
+	q.fields = dropBadTrace(q.fields)
+	events, _, err := h.decoder.DecodeFields(q.fields, body.bytes, q.events[:0])
 	if err != nil {
 		return 0, nil, malformed(err)
 	}
@@ -182,10 +184,11 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, target Target, co
 		target.Limit.giveBack(1)
 		return 0, nil, answer{}
 	}
+	defer clear(events)
 	var stored []channel.Stored
 	if refusal = target.Limit.more(len(events) - 1); refusal.code == 0 {
 		start := time.Now()
-		stored, err = target.Appender.Append(r.Context(), target.UID, events)
+		stored, err = target.Appender.Append(ctx, target.UID, events)
 		refusal = h.appended(err, target)
 		counts.Appended(refusal.codeOr(http.StatusAccepted), time.Since(start))
 		if refusal.code != 0 && !refusal.mayBeStored() {
@@ -197,8 +200,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, target Target, co
 }
 
 // find looks the broker up, without a look at the body.
-func (h *Handler) find(r *http.Request) (Target, *telemetry.Broker, answer) {
-	path := r.URL.EscapedPath()
+func (h *Handler) find(path string) (Target, *telemetry.Broker, answer) {
 	if path == "/" || path == "" {
 		return Target{}, h.unknown, notFound
 	}

@@ -115,38 +115,41 @@ func TestBodyOfExactlyTheBoundPassesAndOneByteMoreDoesNot(t *testing.T) {
 }
 
 func TestBodiesInFlightShareOneBudget(t *testing.T) {
+	large := strings.Repeat("x", 8000) // more than comes together with its head
 	entered, release := make(chan struct{}), make(chan struct{})
 	slow := appenderFunc(func(context.Context, channel.UID, []event.Event) ([]channel.Stored, error) {
 		entered <- struct{}{}
 		<-release
 		return nil, nil
 	})
-	d := open(t, ingress.Options{Routes: only(slow), MaxInFlight: 10_000}, ingress.ServerOptions{})
+	d := open(t, ingress.Options{Routes: only(slow), MaxInFlight: 40_000}, ingress.ServerOptions{})
 	var wg sync.WaitGroup
-	for range 2 { // 4 KiB each
+	for range 2 { // 16 KiB each
 		wg.Go(func() {
-			if got := send(t, "POST", d.url, strings.NewReader("hello"), binary()...); got.StatusCode != 202 {
+			if got := send(t, "POST", d.url, strings.NewReader(large), binary()...); got.StatusCode != 202 {
 				t.Errorf("status %d", got.StatusCode)
 			}
 		})
 		<-entered
 	}
-	d.wantMetric(t, "penstock_ingress_body_bytes 8192")
-	got := send(t, "POST", d.url, strings.NewReader("hello"), binary()...)
+	d.wantMetric(t, "penstock_ingress_body_bytes 32768")
+	got := send(t, "POST", d.url, strings.NewReader(large), binary()...)
 	if got.StatusCode != 429 || got.Header.Get("Retry-After") != "1" {
 		t.Errorf("status %d, Retry-After %q", got.StatusCode, got.Header.Get("Retry-After"))
 	}
-	// An event without a body needs none of the budget.
-	wg.Go(func() {
-		if got := send(t, "POST", d.url, nil, binary()...); got.StatusCode != 202 {
-			t.Errorf("status %d", got.StatusCode)
-		}
-	})
-	<-entered
+	// An event without a body needs none of the budget, nor one that comes with its head.
+	for _, body := range []string{"", "hello"} {
+		wg.Go(func() {
+			if got := send(t, "POST", d.url, strings.NewReader(body), binary()...); got.StatusCode != 202 {
+				t.Errorf("status %d", got.StatusCode)
+			}
+		})
+		<-entered
+	}
 	close(release)
 	wg.Wait()
 	go func() { <-entered }()
-	if got := send(t, "POST", d.url, strings.NewReader("hello"), binary()...); got.StatusCode != 202 {
+	if got := send(t, "POST", d.url, strings.NewReader(large), binary()...); got.StatusCode != 202 {
 		t.Errorf("with the budget free again: status %d", got.StatusCode)
 	}
 	d.wantMetric(t, "penstock_ingress_body_bytes 0")

@@ -1,9 +1,7 @@
 package ingress
 
 import (
-	"net/http"
 	"strconv"
-	"unsafe"
 
 	"github.com/penstock-events/penstock/pkg/channel"
 )
@@ -26,16 +24,9 @@ const maxLinks = 16
 // eventsPath is where the API has events (docs/openapi.yaml).
 const eventsPath = "/api/v1/events/"
 
-// link is one line of HeaderEvent in one piece of memory: net/http wants a
-// slice of strings.
-type link struct {
-	value [1]string
-	text  [160]byte
-}
-
-// receipt adds to the headers of a 202 what became of each event. It returns
-// how many of them were stored before.
-func (h *Handler) receipt(header http.Header, broker string, stored []channel.Stored) (duplicates int) {
+// receipt adds to a 202 what became of each event. It returns how many of them
+// were stored before.
+func (h *Handler) receipt(a *reply, broker string, stored []channel.Stored) (duplicates int) {
 	for _, s := range stored {
 		if s.Duplicate {
 			duplicates++
@@ -44,26 +35,14 @@ func (h *Handler) receipt(header http.Header, broker string, stored []channel.St
 	switch {
 	case duplicates == 0:
 	case duplicates == len(stored):
-		header[HeaderDuplicate] = trueValue
+		a.set(HeaderDuplicate, "true")
 	default:
-		header[HeaderDuplicate] = []string{strconv.Itoa(duplicates) + "/" + strconv.Itoa(len(stored))}
+		a.set(HeaderDuplicate, strconv.Itoa(duplicates)+"/"+strconv.Itoa(len(stored)))
 	}
-	switch n := min(len(stored), maxLinks); n {
-	case 0: // an appender that tells nothing
-	case 1:
-		l := &link{}
-		l.value[0] = asString(h.appendLink(l.text[:0], broker, stored[0].ID))
-		header[HeaderEvent] = l.value[:]
-	default:
-		const digits = 10 + 1 + 20 // of an ID
-		b := make([]byte, 0, n*(len(h.eventLink)+len(eventsPath)+digits+len("?broker=")+len(broker)))
-		lines := make([]string, n)
-		for i := range lines {
-			from := len(b)
-			b = h.appendLink(b, broker, stored[i].ID)
-			lines[i] = asString(b[from:])
-		}
-		header[HeaderEvent] = lines
+	for _, s := range stored[:min(len(stored), maxLinks)] { // an appender that tells nothing returns none
+		from := len(a.text)
+		a.text = h.appendLink(a.text, broker, s.ID)
+		a.set(HeaderEvent, asString(a.text[from:]))
 	}
 	return duplicates
 }
@@ -78,6 +57,3 @@ func (h *Handler) appendLink(b []byte, broker string, id channel.ID) []byte {
 	b = append(b, "?broker="...)
 	return append(b, broker...)
 }
-
-// asString views bytes that nobody changes any more.
-func asString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

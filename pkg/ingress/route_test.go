@@ -106,11 +106,11 @@ func TestClientIsAnAddressOrTheNetworkOfAHost(t *testing.T) {
 }
 
 func TestRetryAfterIsWholeSecondsAndNeverZero(t *testing.T) {
-	for wait, want := range map[time.Duration]string{
-		1: "1", time.Second: "1", time.Second + 1: "2", 90 * time.Second: "90", 1500 * time.Millisecond: "2",
+	for wait, want := range map[time.Duration]uint64{
+		1: 1, time.Second: 1, time.Second + 1: 2, 90 * time.Second: 90, 1500 * time.Millisecond: 2,
 	} {
 		if got := seconds(wait); got != want {
-			t.Errorf("%v: %s, want %s", wait, got, want)
+			t.Errorf("%v: %d, want %d", wait, got, want)
 		}
 	}
 }

@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
-	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -43,13 +42,23 @@ type ServerOptions struct {
 	MaxConnsPerClient int // open connections of one IPv4 address or IPv6 /64: 429; the default is half of MaxConns
 }
 
-// Server serves a Handler to the network.
+// Server serves a Handler to the network in HTTP/1.1 and HTTP/1.0.
 type Server struct {
-	http  *http.Server
-	conns connLimits
-	drain time.Duration
-	lame  time.Duration
-	going atomic.Bool // answers end their connections
+	handler *Handler
+	log     *slog.Logger
+	conns   connLimits
+	clock   clock
+
+	headerTimeout, idleTimeout, answerTimeout time.Duration
+	drain, lameDuck                           time.Duration
+	maxHeader                                 int
+
+	lame    atomic.Bool // answers end their connections
+	parting atomic.Bool // so does being idle
+
+	mu      sync.Mutex
+	open    map[*conn]struct{}
+	serving sync.WaitGroup
 }
 
 // NewServer returns a server for h. It starts nothing.
@@ -61,35 +70,23 @@ func NewServer(h *Handler, o ServerOptions) *Server {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	total := orDefault(o.MaxConns, DefaultMaxConns)
-	// net/http reads 4 KiB more than it is told before it refuses.
-	const slack = 4 << 10
-	s := &Server{
-		lame:  o.LameDuck,
-		drain: orDefault(o.DrainTimeout, DefaultDrainTimeout),
+	return &Server{
+		handler: h,
+		log:     o.Logger,
 		conns: connLimits{
 			total:     total,
 			perClient: orDefault(o.MaxConnsPerClient, (total+1)/2),
 			metrics:   o.Metrics,
 			clients:   make(map[client]int),
 		},
-		http: &http.Server{
-			ReadHeaderTimeout: orDefault(o.HeaderTimeout, DefaultHeaderTimeout),
-			ReadTimeout:       h.bodies.timeout,
-			IdleTimeout:       orDefault(o.IdleTimeout, DefaultIdleTimeout),
-			WriteTimeout:      h.bodies.answer,
-			MaxHeaderBytes:    max(1, orDefault(o.MaxHeader, DefaultMaxHeader)-slack),
-			ErrorLog:          slog.NewLogLogger(quiet{o.Logger.Handler()}, slog.LevelError),
-			// OPTIONS * is ours to answer.
-			DisableGeneralOptionsHandler: true,
-		},
+		headerTimeout: orDefault(o.HeaderTimeout, DefaultHeaderTimeout),
+		idleTimeout:   orDefault(o.IdleTimeout, DefaultIdleTimeout),
+		answerTimeout: h.bodies.answer,
+		drain:         orDefault(o.DrainTimeout, DefaultDrainTimeout),
+		lameDuck:      o.LameDuck,
+		maxHeader:     orDefault(o.MaxHeader, DefaultMaxHeader),
+		open:          make(map[*conn]struct{}),
 	}
-	s.http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.going.Load() {
-			w.Header().Set("Connection", "close")
-		}
-		h.ServeHTTP(w, r)
-	})
-	return s
 }
 
 // Run serves on ln until ctx ends and for LameDuck longer, and then drains: no
@@ -99,35 +96,107 @@ func NewServer(h *Handler, o ServerOptions) *Server {
 // error where serving ended by itself. It closes ln. Run may be called once.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	defer s.conns.parted.Wait() // half a second at most
-	served := make(chan error, 1)
-	go func() { served <- s.http.Serve(&limitListener{Listener: ln, limits: &s.conns}) }()
+	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	accepted := make(chan error, 1)
+	go func() { accepted <- s.accept(requests, &limitListener{Listener: ln, limits: &s.conns}) }()
 
+	var failed error
 	select {
-	case err := <-served:
-		_ = s.http.Close()
-		return fmt.Errorf("serve ingress on %s: %w", ln.Addr(), err)
+	case failed = <-accepted:
 	case <-ctx.Done():
-	}
-	if s.lame > 0 {
-		s.going.Store(true)
-		until := time.NewTimer(s.lame)
-		defer until.Stop()
-		select {
-		case err := <-served:
-			return fmt.Errorf("serve ingress on %s: %w", ln.Addr(), err)
-		case <-until.C:
+		s.lame.Store(true)
+		if s.lameDuck > 0 {
+			until := time.NewTimer(s.lameDuck)
+			defer until.Stop()
+			select {
+			case failed = <-accepted:
+			case <-until.C:
+			}
 		}
 	}
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
-	defer cancel()
-	s.http.SetKeepAlivesEnabled(false)
-	if s.http.Shutdown(bounded) != nil {
-		// Too slow: their connections end without an answer, which senders must
-		// read as "unknown".
-		_ = s.http.Close()
+	_ = ln.Close()
+	if failed == nil {
+		<-accepted
+		s.part(s.drain)
 	}
-	<-served
+	// Too slow: their connections end without an answer, which senders must
+	// read as "unknown".
+	cut()
+	s.closeAll()
+	if failed != nil {
+		return fmt.Errorf("serve ingress on %s: %w", ln.Addr(), failed)
+	}
 	return nil
+}
+
+// accept takes connections until the listener is closed.
+func (s *Server) accept(ctx context.Context, ln net.Listener) error {
+	for wait := time.Duration(0); ; {
+		raw, err := ln.Accept()
+		if err == nil {
+			wait = 0
+			s.enter(ctx, newConn(s, raw))
+			continue
+		}
+		// No more file descriptors, say: others will be given back.
+		temporary, ok := errors.AsType[interface {
+			error
+			Temporary() bool
+		}](err)
+		if !ok || !temporary.Temporary() {
+			return err
+		}
+		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+		s.log.Error("connections cannot be accepted", telemetry.KeyError, err)
+		time.Sleep(wait)
+	}
+}
+
+// enter serves a connection in a goroutine of its own.
+func (s *Server) enter(ctx context.Context, c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[c] = struct{}{}
+	s.serving.Go(func() {
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.open, c)
+		}()
+		c.serve(ctx)
+	})
+}
+
+// part ends what is idle at once, and gives what is busy so much time.
+func (s *Server) part(within time.Duration) {
+	s.parting.Store(true)
+	s.mu.Lock()
+	for c := range s.open {
+		if c.state.CompareAndSwap(idle, closed) {
+			_ = c.peer.Close()
+		}
+	}
+	s.mu.Unlock()
+	ended := make(chan struct{})
+	go func() {
+		s.serving.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(within):
+	}
+}
+
+// closeAll cuts off what there is. It does not wait: whoever stores an event
+// cannot be made to stop, and hears that its sender is gone when it answers.
+func (s *Server) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.open {
+		_ = c.peer.Close()
+	}
 }
 
 // Listen opens a TCP address. flag is what a person changes to get another
@@ -151,23 +220,4 @@ func Listen(ctx context.Context, address, flag string) (net.Listener, error) {
 		err = op.Err
 	}
 	return nil, fmt.Errorf("listen on %s: %w; change it with %s", address, err, flag)
-}
-
-// quiet passes on what net/http says of our own faults (a panic, no more file
-// descriptors) and drops its lines on what clients do: those come at any rate
-// the client likes.
-type quiet struct{ slog.Handler }
-
-func (q quiet) Handle(ctx context.Context, r slog.Record) error {
-	if !strings.HasPrefix(r.Message, "http: panic") && !strings.HasPrefix(r.Message, "http: Accept error") {
-		return nil
-	}
-	// The message differs each time, so it goes where values go.
-	what, stack, panicked := strings.Cut(r.Message, "\ngoroutine ")
-	said := slog.NewRecord(r.Time, r.Level, "http server", r.PC)
-	said.AddAttrs(slog.String(telemetry.KeyError, what))
-	if panicked {
-		said.AddAttrs(slog.Any("stack", telemetry.Stack("goroutine "+stack)))
-	}
-	return q.Handler.Handle(ctx, said)
 }

@@ -86,18 +86,17 @@ func TestSlowSendersAreCutOffAtExactTimes(t *testing.T) {
 		after  time.Duration
 	}{
 		{"nothing at all", "", "", 0, 5 * time.Second},
-		{"half a request line", "POST /def", "", 400, 5 * time.Second},
-		{"headers a byte a second", "POST /default/default HTTP/1.1\r\n", strings.Repeat("X-A: b\r\n", 1000), 0, 5 * time.Second},
+		{"half a request line", "POST /def", "", 408, 5 * time.Second},
+		{"headers a byte a second", "POST /default/default HTTP/1.1\r\n", strings.Repeat("X-A: b\r\n", 1000), 408, 5 * time.Second},
 		{"no body", slowPost + "Content-Length: 100\r\n\r\n", "", 408, 10 * time.Second},
 		{"no chunk", slowPost + "Transfer-Encoding: chunked\r\n\r\n", "", 408, 10 * time.Second},
 		{"body a byte a second", slowPost + "Content-Length: 100\r\n\r\n", strings.Repeat("x", 100), 408, 10 * time.Second},
 		{"body that just makes it", slowPost + "Content-Length: 10\r\n\r\n", strings.Repeat("x", 10), 202, 9 * time.Second},
 		{"rest of a large body a byte a second", slowPost + "Content-Length: 200000\r\n\r\n" + strings.Repeat("x", 150_000), strings.Repeat("x", 50_000), 408, 10 * time.Second},
 		{"chunks a byte a second", slowPost + "Transfer-Encoding: chunked\r\n\r\n", strings.Repeat("1\r\nx\r\n", 100), 408, 10 * time.Second},
-		// net/http does not tell a trailer that is late from one that is cut off.
-		{"chunked trailer a byte a second", slowPost + "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", strings.Repeat("X-A: b\r\n", 100), 400, 10 * time.Second},
-		// The broker is unknown, and waiting for the rest of the body has an end.
-		{"body for nobody", strings.Replace(slowPost, "/default/default", "/default/other", 1) + "Content-Length: 100\r\n\r\n", strings.Repeat("x", 100), 404, 10 * time.Second},
+		{"chunked trailer a byte a second", slowPost + "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", strings.Repeat("X-A: b\r\n", 100), 408, 10 * time.Second},
+		// The broker is unknown: nobody waits for the body to say so.
+		{"body for nobody", strings.Replace(slowPost, "/default/default", "/default/other", 1) + "Content-Length: 100\r\n\r\n", strings.Repeat("x", 100), 404, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -160,7 +159,8 @@ func TestIdleConnectionIsClosedAndABusyOneIsNot(t *testing.T) {
 			time.Sleep(119 * time.Second)
 		}
 		start := time.Now()
-		if _, err := in.ReadByte(); err != io.EOF || time.Since(start) != time.Second {
+		// Never sooner than after two minutes, and up to a 16th of that later.
+		if _, err := in.ReadByte(); err != io.EOF || time.Since(start) < time.Second || time.Since(start) > 8500*time.Millisecond {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
 		_ = conn.Close()

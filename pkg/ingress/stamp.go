@@ -2,7 +2,7 @@ package ingress
 
 import (
 	"fmt"
-	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -38,19 +38,26 @@ func (s stamp) apply(b *event.Builder) error {
 		return fmt.Errorf("%s: event has passed through brokers too often: a loop", event.ExtTTL)
 	}
 	b.SetValue(event.ExtTTL, event.Value{Text: text, Kind: event.Integer})
-	b.Set(event.ExtArrivalTime, time.Now().UTC().Format(time.RFC3339Nano))
+	b.SetTime(event.ExtArrivalTime, time.Now())
 	return nil
 }
 
-// dropBadTrace removes a trace context that is not valid, so that it is not
-// passed on with the event (W3C Trace Context, 3.2 and 3.3).
-func dropBadTrace(h http.Header) {
-	parents := h["Traceparent"]
-	if len(parents) == 1 && telemetry.ValidTraceParent(parents[0]) {
-		return
+// dropBadTrace takes a trace context that is not valid out of a request's
+// headers, so that it is not passed on with the event (W3C Trace Context, 3.2
+// and 3.3).
+func dropBadTrace(fields []event.Field) []event.Field {
+	parents, states, valid := 0, 0, false
+	for i := range fields {
+		switch fields[i].Name {
+		case "traceparent":
+			parents++
+			valid = telemetry.ValidTraceParent(fields[i].Value)
+		case "tracestate":
+			states++
+		}
 	}
-	if len(parents) > 0 || len(h["Tracestate"]) > 0 {
-		delete(h, "Traceparent")
-		delete(h, "Tracestate")
+	if parents+states == 0 || parents == 1 && valid {
+		return fields
 	}
+	return slices.DeleteFunc(fields, func(f event.Field) bool { return f.Name == "traceparent" || f.Name == "tracestate" })
 }

@@ -3,6 +3,8 @@ package ingress
 import (
 	"net/http"
 	"strconv"
+
+	"github.com/penstock-events/penstock/pkg/event"
 )
 
 // maxOrigin bounds an origin that is echoed: the longest DNS name.
@@ -16,26 +18,35 @@ const maxOrigin = 253
 // asked for is granted, up to the broker's limit; a rate we cannot bear is
 // answered with 429 when it comes. WebHook-Request-Callback is ignored: to call a URL that a stranger
 // sent would make us their client.
-func (h *Handler) handshake(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	header.Set("Vary", "WebHook-Request-Origin")
-	if r.ContentLength != 0 {
-		header.Set("Connection", "close")
+func (h *Handler) handshake(q *request, a *reply) {
+	a.code, a.close = http.StatusOK, q.length != 0
+	a.set("Vary", "WebHook-Request-Origin")
+	target, _, refusal := h.find(q.path)
+	origin, ok := only(q.fields, "webhook-request-origin")
+	if refusal.code != 0 && refusal.code != http.StatusServiceUnavailable ||
+		!ok || !isOrigin(origin) || h.allowOrigin != nil && !h.allowOrigin(origin) {
+		return
 	}
-	if target, _, refusal := h.find(r); refusal.code == 0 || refusal.code == http.StatusServiceUnavailable {
-		origins := r.Header["Webhook-Request-Origin"]
-		if len(origins) == 1 && isOrigin(origins[0]) && (h.allowOrigin == nil || h.allowOrigin(origins[0])) {
-			header.Set("WebHook-Allowed-Origin", origins[0])
-			if rate, err := strconv.ParseUint(r.Header.Get("WebHook-Request-Rate"), 10, 31); err == nil && rate > 0 {
-				if target.Limit != nil {
-					rate = min(rate, target.Limit.perMinute())
-				}
-				header.Set("WebHook-Allowed-Rate", strconv.FormatUint(rate, 10))
+	a.set("WebHook-Allowed-Origin", origin)
+	if rate, err := strconv.ParseUint(q.get("webhook-request-rate"), 10, 31); err == nil && rate > 0 {
+		if target.Limit != nil {
+			rate = min(rate, target.Limit.perMinute())
+		}
+		a.setInt("WebHook-Allowed-Rate", rate)
+	}
+}
+
+// only is the value of a header that came once.
+func only(fields []event.Field, name string) (value string, ok bool) {
+	for i := range fields {
+		if fields[i].Name == name {
+			if ok {
+				return "", false
 			}
+			value, ok = fields[i].Value, true
 		}
 	}
-	header.Set("Content-Length", "0")
-	w.WriteHeader(http.StatusOK)
+	return value, ok
 }
 
 // isOrigin reports whether s may be an origin: a DNS name, as the web hook
