@@ -1,8 +1,8 @@
 package deliver
 
 import (
+	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,57 +17,82 @@ import (
 // maxInterim is how many 1xx answers may come before the real one.
 const maxInterim = 5
 
+// take reads the answer and judges it. writeFailed is what became of the request.
+func (x *exchange) take(writeFailed error) (a Answer, failure *Error) {
+	if writeFailed == nil {
+		if failure, ok := x.quick(&a); ok {
+			return a, failure
+		}
+	}
+	return x.takeAny(writeFailed)
+}
+
+// takeAny takes an answer of any kind, from its beginning.
+func (x *exchange) takeAny(writeFailed error) (a Answer, failure *Error) {
+	resp, err := x.answer()
+	if err != nil {
+		if err = x.cause(err); writeFailed != nil && !x.heard {
+			err = writeFailed
+		}
+		return Answer{}, x.fail(classOf(err), err)
+	}
+	a.Status = resp.StatusCode
+	whole, failure := x.judge(resp, &a)
+	more := x.slow.Buffered() > 0 || x.r < x.w
+	if whole && !more && !resp.Close && writeFailed == nil && resp.StatusCode != http.StatusSwitchingProtocols {
+		x.reuse = keepAlive(resp.Header.Get("Keep-Alive"), x.client.o.IdleTimeout)
+	}
+	return a, failure
+}
+
 // answer reads the header block of the final answer.
-func (cn *conn) answer() (*http.Response, error) {
-	cn.headLeft = maxHead
+func (x *exchange) answer() (*http.Response, error) {
+	if x.slow == nil {
+		x.slow = bufio.NewReader(x)
+	} else {
+		x.slow.Reset(x)
+	}
 	for range maxInterim + 1 {
-		resp, err := http.ReadResponse(cn.in, nil)
+		resp, err := http.ReadResponse(x.slow, nil)
 		switch {
 		case err != nil:
 			return nil, err
 		case resp.StatusCode < 100:
 			return nil, fmt.Errorf("malformed HTTP status %d", resp.StatusCode)
 		case resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols:
-			cn.headLeft = -1
+			x.headLeft = -1
 			return resp, nil
 		}
 	}
 	return nil, fmt.Errorf("more than %d interim answers", maxInterim)
 }
 
-// take reads the body of an answer and judges the whole. whole reports
+// judge reads the body of an answer and judges the whole. whole reports
 // whether the body was read to its end.
-func (x *exchange) take(ctx context.Context, cn *conn, resp *http.Response, a *Answer) (whole bool, failure *Error) {
+func (x *exchange) judge(resp *http.Response, a *Answer) (whole bool, failure *Error) {
 	switch {
 	case resp.StatusCode == http.StatusOK && x.request.Target.reply && event.Claims(resp.Header):
-		return x.takeReply(ctx, cn, resp, a)
+		return x.takeReply(resp, a)
 
 	case resp.StatusCode >= 200 && resp.StatusCode <= 299:
 		// Read to the end, or the subscriber may not be done: an answer that
 		// breaks off is no answer. Past the bound it has had its say.
 		kept, err := readUpTo(resp, min(int64(x.client.o.MaxKept), x.client.o.MaxAnswer))
-		a.Body = kept
+		if len(kept) > 0 {
+			a.Body = kept
+		}
 		if err == nil {
 			whole, err = drain(resp, x.client.o.MaxAnswer-int64(len(kept)))
 		}
 		if err != nil {
-			err = cn.cause(err)
-			failure = x.fail(ctx, classOf(err), err)
+			err = x.cause(err)
+			failure = x.fail(classOf(err), err)
 			failure.Status = resp.StatusCode
 		}
 		return whole, failure
 	}
 
-	failure = &Error{
-		Class:       ClassStatus,
-		Status:      resp.StatusCode,
-		RetryAfter:  RetryAfter(resp.Header.Get("Retry-After"), time.Now()),
-		destination: x.request.Target.display,
-		reason:      "status " + strconv.Itoa(resp.StatusCode),
-	}
-	if resp.StatusCode >= 300 && resp.StatusCode <= 399 {
-		failure.reason += ": redirects are not followed"
-	}
+	failure = x.refused(resp.StatusCode, resp.Header.Get("Retry-After"))
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return false, failure // what follows is not HTTP
 	}
@@ -83,39 +108,60 @@ func (x *exchange) take(ctx context.Context, cn *conn, resp *http.Response, a *A
 	return whole, failure
 }
 
-// takeReply reads a body that claims to be a CloudEvent.
-func (x *exchange) takeReply(ctx context.Context, cn *conn, resp *http.Response, a *Answer) (whole bool, failure *Error) {
-	bad := func(class Class, err error) *Error {
-		f := x.fail(ctx, class, err)
-		f.Status = resp.StatusCode
-		return f
+// refused makes the Error of an answer outside 200-299.
+func (x *exchange) refused(status int, retryAfter string) *Error {
+	e := &Error{
+		Class:       ClassStatus,
+		Status:      status,
+		RetryAfter:  RetryAfter(retryAfter, time.Now()),
+		destination: x.request.Target.display,
+		reason:      "status " + strconv.Itoa(status),
 	}
+	if status >= 300 && status <= 399 {
+		e.reason += ": redirects are not followed"
+	}
+	return e
+}
+
+// takeReply reads a body that claims to be a CloudEvent.
+func (x *exchange) takeReply(resp *http.Response, a *Answer) (whole bool, failure *Error) {
 	limit := x.client.o.MaxAnswer
 	tooLarge := fmt.Errorf("reply of more than %d bytes", limit)
 	if coding := resp.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		return false, bad(ClassReply, fmt.Errorf("reply in content encoding %q, which was not asked for", clip(coding)))
+		return false, x.badReply(ClassReply, fmt.Errorf("reply in content encoding %q, which was not asked for", clip(coding)))
 	}
 	if resp.ContentLength > limit {
-		return false, bad(ClassReply, tooLarge)
+		return false, x.badReply(ClassReply, tooLarge)
 	}
 	body, err := readUpTo(resp, limit+1)
 	if err != nil {
-		err = cn.cause(err)
-		return false, bad(classOf(err), err)
+		err = x.cause(err)
+		return false, x.badReply(classOf(err), err)
 	}
 	if int64(len(body)) > limit {
-		return false, bad(ClassReply, tooLarge)
+		return false, x.badReply(ClassReply, tooLarge)
 	}
-	events, err := decode(resp.Header, body, x.request.Stamp)
+	return true, x.reply(resp.Header, body, a)
+}
+
+// reply makes events of a body that claims to be a CloudEvent.
+func (x *exchange) reply(h http.Header, body []byte, a *Answer) *Error {
+	events, err := decode(h, body, x.request.Stamp)
 	if err != nil {
-		f := bad(ClassReply, fmt.Errorf("reply: %w", err))
-		if f.Body = body[:min(len(body), x.client.o.MaxKept)]; len(f.Body) == 0 {
-			f.Body = nil
+		e := x.badReply(ClassReply, fmt.Errorf("reply: %w", err))
+		if kept := body[:min(len(body), x.client.o.MaxKept)]; len(kept) > 0 {
+			e.Body = bytes.Clone(kept)
 		}
-		return true, f
+		return e
 	}
 	a.Replies = events
-	return true, nil
+	return nil
+}
+
+func (x *exchange) badReply(class Class, err error) *Error {
+	e := x.fail(class, err)
+	e.Status = http.StatusOK
+	return e
 }
 
 // decoders are for replies. Each is its borrower's alone, since the stamp

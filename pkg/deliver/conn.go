@@ -1,18 +1,15 @@
 package deliver
 
 import (
-	"bufio"
+	"context"
 	"errors"
-	"io"
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
 
 const (
-	// maxHead bounds the header block of an answer, interim answers included.
-	maxHead = 64 << 10
-
 	// writeAlone is how much is written before the answer is looked at. A
 	// socket's empty send buffer takes that much without its peer's doing, so
 	// a peer that answers before it reads cannot block us both. More than that is written
@@ -28,96 +25,142 @@ const (
 	writeGrace = 50 * time.Millisecond
 )
 
-var errHeadTooLarge = errors.New("the header block of the answer is too large")
+// longPast as a deadline wakes whoever reads or writes.
+var longPast = time.Unix(1, 0)
 
-// conn is a connection and what an exchange on it needs. It belongs to one
-// exchange at a time.
+// conn is a connection. It belongs to one exchange at a time, or to its pool.
 type conn struct {
 	net.Conn                 // secured, for https
 	raw      net.Conn        // below it
 	socket   syscall.RawConn // below that; nil for a connection that has none
-	in       *bufio.Reader
+	secure   bool
+	plain    bool // a TCP connection and nothing around it
 
-	headLeft int64 // bytes of header block that may still come; negative: not counted
-	heard    bool  // a byte of the answer has come
-	lost     error // what ended the reading
+	reused   bool
+	expires  time.Time // while idle
+	deadline time.Time // as set on the connection, not later than the exchange's
 
-	reused  bool
-	expires time.Time // while idle
+	done <-chan struct{} // of the context that wakes the connection's user
+	stop func() bool     // ends that; nil where nothing has been asked for
+	last <-chan struct{} // what done was when the connection became idle
+	wake func()
 
 	written chan error // by the second goroutine
-	parts   [2][]byte  // memory for net.Buffers
+	parts   [2][]byte  // memory for buffers
+	buffers net.Buffers
+
+	said []byte // a short body that an answer had here
 }
 
-// newConn takes a connection into use.
-func newConn(c, raw net.Conn, deadline time.Time) *conn {
-	cn := &conn{Conn: c, raw: raw}
+func newConn(c, raw net.Conn) *conn {
+	cn := &conn{Conn: c, raw: raw, secure: c != raw}
+	_, cn.plain = c.(*net.TCPConn)
 	if s, ok := raw.(syscall.Conn); ok {
 		cn.socket, _ = s.SyscallConn() // an error leaves nil
 	}
-	cn.in = bufio.NewReader(headReader{cn})
-	cn.SetDeadline(deadline)
+	cn.plain = cn.plain && cn.socket != nil
+	cn.wake = func() { raw.SetDeadline(longPast) }
 	return cn
 }
 
-// revive sets the deadline of a connection that was idle, and reports whether
-// the peer seems to be still there.
-func (cn *conn) revive(deadline time.Time) bool {
-	cn.reused, cn.heard = true, false
-	if cn.SetDeadline(deadline) != nil {
+// Close ends the connection in order.
+func (cn *conn) Close() error {
+	cn.unwatch()
+	return cn.Conn.Close()
+}
+
+// abort ends it at once and without a goodbye, which could block.
+func (cn *conn) abort() {
+	cn.unwatch()
+	cn.raw.Close()
+}
+
+// watch has a cancelled ctx wake whoever uses the connection. It reports
+// whether the connection is fit for use: one that an earlier context has woken,
+// or is just about to, is not.
+func (cn *conn) watch(ctx context.Context) bool {
+	done := ctx.Done()
+	if done == cn.done {
+		return true
+	}
+	if !cn.unwatch() {
 		return false
 	}
-	return cn.socket == nil || alive(cn.socket, cn.raw != cn.Conn)
+	if cn.done = done; done != nil {
+		cn.stop = context.AfterFunc(ctx, cn.wake)
+	}
+	return true
 }
 
-// headReader is the connection as the bufio.Reader sees it: it counts while a
-// header block is read.
-type headReader struct{ cn *conn }
-
-func (r headReader) Read(p []byte) (int, error) {
-	cn := r.cn
-	if cn.headLeft == 0 {
-		cn.lost = errHeadTooLarge
-		return 0, errHeadTooLarge
+// rest makes a connection ready to be idle, and reports whether it is still fit
+// for use. For a context that has come twice in a row the watch stands on, since
+// the next exchange is likely under it too. One that is made for an attempt ends
+// with it and shall not take the connection along.
+func (cn *conn) rest() bool {
+	if cn.done == nil || cn.done == cn.last {
+		return true
 	}
-	if cn.headLeft > 0 && int64(len(p)) > cn.headLeft {
-		p = p[:cn.headLeft]
-	}
-	n, err := cn.Conn.Read(p)
-	if n > 0 {
-		cn.heard = true
-		if cn.headLeft > 0 {
-			cn.headLeft -= int64(n)
-		}
-	}
-	if err != nil {
-		cn.lost = err
-	}
-	return n, err
+	cn.last = cn.done
+	return cn.unwatch()
 }
 
-// cause finds behind an error of the parser that of the connection: what it has
-// when a line breaks off it takes for the line.
-func (cn *conn) cause(err error) error {
-	switch cn.lost {
-	case nil:
-		return err
-	case io.EOF:
-		return io.ErrUnexpectedEOF
+// unwatch takes back what watch has asked for, and reports whether that was in time.
+func (cn *conn) unwatch() bool {
+	stop := cn.stop
+	cn.done, cn.stop = nil, nil
+	return stop == nil || stop()
+}
+
+// arm sees to it that the connection ends the exchange's waiting. To move a
+// deadline costs as much as to parse an answer, so that of an earlier exchange
+// stays while it is not later than this one's and at least half the time away. If
+// it passes while we wait, resume moves it then: no exchange ends early or late.
+// A secure connection cannot write on after a timeout, so there each exchange
+// sets its own.
+func (cn *conn) arm(now, deadline time.Time, exactly bool) error {
+	if !exactly && !cn.secure && !cn.deadline.After(deadline) && cn.deadline.Sub(now) > deadline.Sub(now)/2 {
+		return nil
 	}
-	return cn.lost
+	cn.deadline = deadline
+	return cn.Conn.SetDeadline(deadline)
+}
+
+// resume reports whether err is only that the deadline of an earlier exchange
+// has passed, and if so sets ours: what was interrupted can go on.
+func (x *exchange) resume(err error) bool {
+	if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !x.cn.deadline.Before(x.deadline) {
+		return false
+	}
+	// Who cancels says so first and wakes us then. So if nobody has said so
+	// after the deadline was moved, the waking is still to come.
+	return x.cn.arm(time.Now(), x.deadline, true) == nil && x.ctx.Err() == nil
 }
 
 // write sends the request and reports whether any of it left. What is small
 // is written at once; for the rest pending is true, and the outcome comes from
 // wait.
-func (cn *conn) write(head, body []byte) (some, pending bool, err error) {
-	if len(head)+len(body) <= writeAlone {
-		n, err := cn.writeParts(head, body)
+func (x *exchange) write(body []byte) (some, pending bool, err error) {
+	cn := x.cn
+	if len(body) == 0 {
+		n, err := x.writeAll(x.head)
 		return n > 0, false, err
 	}
+	if len(x.head)+len(body) <= writeAlone {
+		cn.parts = [2][]byte{x.head, body}
+		cn.buffers = cn.parts[:]
+		for again := true; again; again = x.resume(err) {
+			var n int64
+			n, err = cn.buffers.WriteTo(cn.Conn) // and cuts off what it has written
+			some = some || n > 0
+		}
+		cn.parts, cn.buffers = [2][]byte{}, nil
+		return some, false, err
+	}
+	if err := cn.arm(x.start, x.deadline, true); err != nil {
+		return false, false, err
+	}
 	// The head goes first and alone, so that whether anything left is known here.
-	n, err := cn.Conn.Write(head)
+	n, err := cn.Conn.Write(x.head)
 	if err != nil {
 		return n > 0, false, err
 	}
@@ -131,15 +174,13 @@ func (cn *conn) write(head, body []byte) (some, pending bool, err error) {
 	return true, true, nil
 }
 
-func (cn *conn) writeParts(head, body []byte) (int64, error) {
-	if len(body) == 0 {
-		n, err := cn.Conn.Write(head)
-		return int64(n), err
+// writeAll is a Write that an old deadline does not end.
+func (x *exchange) writeAll(b []byte) (n int, err error) {
+	for again := true; again; again = x.resume(err) {
+		var m int
+		m, err = x.cn.Conn.Write(b[n:])
+		n += m
 	}
-	cn.parts = [2][]byte{head, body}
-	parts := net.Buffers(cn.parts[:])
-	n, err := parts.WriteTo(cn.Conn)
-	cn.parts = [2][]byte{}
 	return n, err
 }
 
@@ -151,7 +192,8 @@ func (cn *conn) wait(abort bool) bool {
 	if abort {
 		cn.raw.Close()
 	} else {
-		cn.SetWriteDeadline(time.Now().Add(writeGrace))
+		cn.Conn.SetWriteDeadline(time.Now().Add(writeGrace))
+		cn.deadline = time.Time{} // no longer that of both directions
 	}
 	return <-cn.written == nil
 }

@@ -5,80 +5,153 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 	"unicode"
 	"unicode/utf8"
 )
 
-// longPast as a deadline wakes whoever reads or writes.
-var longPast = time.Unix(1, 0)
-
-// exchange is one attempt under way.
+// exchange is one attempt under way, and memory that the next one can have.
 type exchange struct {
 	client   *Client
 	request  *Request
+	ctx      context.Context
 	start    time.Time
 	deadline time.Time
+
+	cn      *conn
+	pending bool          // the second goroutine writes
+	reuse   time.Duration // how long the connection may be kept; 0: it is closed
+	took    time.Duration // until the answer was complete
+
+	head []byte // all of the request that is written first
+	json []byte // body in structured mode
+
+	input
+	talk
+}
+
+var exchanges = sync.Pool{New: func() any {
+	x := &exchange{}
+	x.prepare()
+	return x
+}}
+
+// free gives the memory back, unless one large request has made too much of it.
+func (x *exchange) free() {
+	const keep = 64 << 10
+	x.client, x.request, x.ctx = nil, nil, nil
+	if cap(x.head) <= keep && cap(x.json) <= keep && cap(x.chunks) <= keep {
+		exchanges.Put(x)
+	}
+}
+
+// attempt makes the attempt of a Send.
+func (x *exchange) attempt(c *Client, ctx context.Context, r *Request) (a Answer, failure *Error) {
+	x.client, x.ctx, x.request, x.start, x.took = c, ctx, r, time.Now(), 0
+	x.deadline = x.start.Add(orDefault(r.Timeout, DefaultTimeout))
+	if at, ok := ctx.Deadline(); ok && at.Before(x.deadline) {
+		x.deadline = at
+	}
+	a, failure = x.deliver()
+	if x.took == 0 {
+		x.took = time.Since(x.start)
+	}
+	a.Duration = x.took
+	return a, failure
+}
+
+func (x *exchange) deliver() (Answer, *Error) {
+	t := x.request.Target
+	switch {
+	case t.err != nil:
+		return Answer{}, x.fail(ClassTarget, t.err)
+	case x.ctx.Err() != nil:
+		return Answer{}, x.fail(ClassCancelled, x.ctx.Err())
+	}
+	body, err := x.compose()
+	if err != nil {
+		return Answer{}, x.fail(ClassEvent, err)
+	}
+	for {
+		cn := t.pool.get(x.start)
+		if cn == nil {
+			if cn, err = x.client.connect(x.ctx, t.pool, x.deadline); err != nil {
+				return Answer{}, x.fail(dialClass(err), err)
+			}
+		}
+		a, stale, failure := x.run(cn, body)
+		if !stale {
+			return a, failure
+		}
+	}
 }
 
 // run sends the request on a connection, reads the answer, and gives the
 // connection back or closes it. stale means that nothing was sent because the
 // peer had closed the connection while it was idle: another may be tried.
-func (x *exchange) run(ctx context.Context, cn *conn, head, body []byte) (a Answer, stale bool, failure *Error) {
-	// A cancelled caller wakes us by moving the deadline.
-	stop := func() bool { return true }
-	if ctx.Done() != nil {
-		stop = context.AfterFunc(ctx, func() { cn.raw.SetDeadline(longPast) })
-	}
-	reuse := time.Duration(0) // how long the connection may be kept
-	defer func() {
-		// Once the deadline has been moved, the connection is not ours alone.
-		if stop() && reuse > 0 {
-			x.request.Target.pool.put(cn, reuse)
-		} else {
-			cn.raw.Close()
-		}
-	}()
-
-	some, pending, err := cn.write(head, body)
-	if err != nil && !some && cn.reused && ctx.Err() == nil && !isTimeout(err) {
+func (x *exchange) run(cn *conn, body []byte) (a Answer, stale bool, failure *Error) {
+	x.cn, x.pending, x.reuse = cn, false, 0
+	defer x.release()
+	if !cn.watch(x.ctx) {
 		return Answer{}, true, nil
 	}
-	writeFailed := err
-	if pending {
-		defer func() {
-			if !cn.wait(reuse == 0) {
-				reuse = 0
-			}
-		}()
+	err := cn.arm(x.start, x.deadline, false)
+	if x.ctx.Err() != nil { // its waking may have come before our deadline
+		return Answer{}, false, x.fail(ClassCancelled, x.ctx.Err())
+	}
+	x.input.begin()
+	some := false
+	if err == nil {
+		some, err = x.send(body)
+	}
+	if err != nil && !some && cn.reused && x.ctx.Err() == nil && !isTimeout(err) {
+		return Answer{}, true, nil
 	}
 
 	// Also after a failed write: a peer that refuses a request may answer and
 	// close before it has read it all.
-	resp, err := cn.answer()
-	if err != nil {
-		if err = cn.cause(err); writeFailed != nil && !cn.heard {
-			err = writeFailed
-		}
-		return Answer{}, false, x.fail(ctx, classOf(err), err)
-	}
-	a.Status = resp.StatusCode
-	whole, failure := x.take(ctx, cn, resp, &a)
-	if whole && !resp.Close && writeFailed == nil && cn.in.Buffered() == 0 && resp.StatusCode != http.StatusSwitchingProtocols {
-		reuse = keepAlive(resp.Header.Get("Keep-Alive"), x.client.o.IdleTimeout)
-	}
+	a, failure = x.take(err)
 	return a, false, failure
 }
 
+// send sends the request and reports whether any of it left.
+func (x *exchange) send(body []byte) (some bool, err error) {
+	if len(body) == 0 && onSocket && x.cn.plain {
+		return x.sendOnSocket()
+	}
+	if x.cn.reused && x.cn.socket != nil && !x.alive() {
+		return false, errStale
+	}
+	some, x.pending, err = x.write(body)
+	return some, err
+}
+
+var errStale = errors.New("the peer has ended the idle connection")
+
+// release gives the connection back or closes it.
+func (x *exchange) release() {
+	cn := x.cn
+	x.cn = nil
+	if x.pending && !cn.wait(x.reuse == 0) {
+		x.reuse = 0
+	}
+	if x.reuse == 0 || x.ctx.Err() != nil || !cn.rest() {
+		cn.abort()
+		return
+	}
+	x.took = time.Since(x.start)
+	x.request.Target.pool.put(cn, x.start.Add(x.took), x.reuse)
+}
+
 // fail makes the Error of an attempt without a usable answer.
-func (x *exchange) fail(ctx context.Context, class Class, err error) *Error {
+func (x *exchange) fail(class Class, err error) *Error {
 	e := &Error{Class: class, Err: err, destination: x.request.Target.display}
 	switch {
-	case errors.Is(ctx.Err(), context.Canceled) && class != ClassReply && class != ClassTarget:
+	case errors.Is(x.ctx.Err(), context.Canceled) && class != ClassReply && class != ClassTarget:
 		e.Class, e.Err, e.reason = ClassCancelled, context.Canceled, "cancelled by the sender"
 	case class == ClassTimeout, isTimeout(err):
 		e.Class, e.reason = ClassTimeout, "timeout after "+x.deadline.Sub(x.start).String()

@@ -39,9 +39,9 @@ func newPool(c *Client, key poolKey) *pool {
 	return p
 }
 
-// get hands out an idle connection that looks alive, with its deadline set, or
-// nil if there is none.
-func (p *pool) get(deadline time.Time) *conn {
+// get hands out an idle connection, or nil if there is none. That its peer is
+// still there is for the exchange to see.
+func (p *pool) get(now time.Time) *conn {
 	for {
 		p.mu.Lock()
 		last := len(p.idle) - 1
@@ -55,15 +55,15 @@ func (p *pool) get(deadline time.Time) *conn {
 		p.mu.Unlock()
 		p.client.idle.Add(-1)
 
-		if !time.Now().After(cn.expires) && cn.revive(deadline) {
+		if !now.After(cn.expires) {
 			return cn
 		}
 		cn.Close()
 	}
 }
 
-// put takes back a connection on which an exchange has ended in order.
-func (p *pool) put(cn *conn, keep time.Duration) {
+// put takes back a connection on which an exchange has ended in order, just now.
+func (p *pool) put(cn *conn, now time.Time, keep time.Duration) {
 	keep = min(keep, p.client.o.IdleTimeout)
 	if keep <= 0 || p.client.idle.Add(1) > int64(p.client.o.MaxIdle) {
 		if keep > 0 {
@@ -72,7 +72,7 @@ func (p *pool) put(cn *conn, keep time.Duration) {
 		cn.Close()
 		return
 	}
-	cn.expires = time.Now().Add(keep)
+	cn.reused, cn.expires = true, now.Add(keep)
 
 	p.mu.Lock()
 	full := len(p.idle) >= p.client.o.MaxIdlePerHost

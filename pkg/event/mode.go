@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"net/http"
 	"strings"
 )
@@ -72,6 +73,19 @@ func Claims(h http.Header) bool {
 				}
 			}
 		}
+	}
+	return false
+}
+
+// ClaimsField is Claims of one header field, as it came and without the blanks
+// around its value.
+func ClaimsField(name, value []byte) bool {
+	switch len(name) {
+	case len("ce-id"), len("ce-type"), len("ce-source"), len("ce-specversion"):
+		return bytes.EqualFold(name, []byte("ce-id")) || bytes.EqualFold(name, []byte("ce-type")) ||
+			bytes.EqualFold(name, []byte("ce-source")) || bytes.EqualFold(name, []byte("ce-specversion"))
+	case len("content-type"):
+		return bytes.EqualFold(name, []byte("content-type")) && hasPrefixFold(strings.TrimSpace(text(value)), contentTypePrefix)
 	}
 	return false
 }
