@@ -133,7 +133,7 @@ func (d *Decoder) binary(w *work, fields []Field, contentType string, body []byt
 	for i := range fields {
 		f := &fields[i]
 		switch {
-		case strings.HasPrefix(f.Name, cePrefix):
+		case strings.HasPrefix(f.Name, fieldPrefix):
 			if attributes++; attributes > bound(d.MaxAttributes, DefaultMaxAttributes) {
 				return Event{}, d.tooMany()
 			}
@@ -160,7 +160,7 @@ func (d *Decoder) binary(w *work, fields []Field, contentType string, body []byt
 
 // ceHeader sets the attribute that a ce- header carries.
 func ceHeader(b *Builder, f *Field) error {
-	name := f.Name[len(cePrefix):]
+	name := f.Name[len(fieldPrefix):]
 	switch {
 	case name == AttrDataContentType:
 		return malformed("ce-datacontenttype", "not a header of binary mode; the media type of the data goes into Content-Type")

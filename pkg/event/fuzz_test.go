@@ -72,7 +72,7 @@ func FuzzDecode(f *testing.F) {
 		for _, mode := range []Mode{Binary, Structured, Structured, Binary} {
 			out, body := send(t, e, mode, nil)
 			for key := range out {
-				if !strings.HasPrefix(key, "Ce-") && key != "Content-Type" && key != "Content-Length" {
+				if !strings.HasPrefix(key, cePrefix) && key != "Content-Type" && key != "Content-Length" {
 					t.Errorf("header %q on the wire", key)
 				}
 			}
@@ -130,7 +130,7 @@ func trimLikeHTTP(attributes map[string]string) {
 // allowed, attributes of the other version, required ones of spaces alone.
 func onPurpose(h http.Header) bool {
 	for key, values := range h {
-		name := strings.ToLower(strings.TrimPrefix(key, "Ce-"))
+		name := strings.ToLower(strings.TrimPrefix(key, cePrefix))
 		if key == "Content-Type" {
 			name = AttrDataContentType
 		}

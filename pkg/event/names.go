@@ -30,8 +30,12 @@ var ceHeaders = map[string]string{
 	ExtCausation:       "Ce-Causationid",
 }
 
-// cePrefix begins the headers that carry attributes, in lower case.
-const cePrefix = "ce-"
+// What the headers that carry attributes begin with: as they are written, and
+// in lower case, as fields are read.
+const (
+	cePrefix    = "Ce-"
+	fieldPrefix = "ce-"
+)
 
 // headerOf is the canonical header of an attribute: Ce- and the name with a
 // capital first letter.
@@ -40,9 +44,9 @@ func headerOf(name string) string {
 		return h
 	}
 	if name == "" {
-		return "Ce-"
+		return cePrefix
 	}
-	return "Ce-" + strings.ToUpper(name[:1]) + name[1:]
+	return cePrefix + strings.ToUpper(name[:1]) + name[1:]
 }
 
 // known returns the constant equal to name where there is one, and otherwise a

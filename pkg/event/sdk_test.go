@@ -95,7 +95,7 @@ func TestEventTheSDKCannotHoldIsAnError(t *testing.T) {
 func sdkBinary(h http.Header, body []byte) (*cloudevents.Event, error) {
 	raw := http.Header{}
 	for name, values := range h {
-		if strings.HasPrefix(name, "Ce-") {
+		if strings.HasPrefix(name, cePrefix) {
 			values = []string{decodeHeader(values[0])}
 		}
 		raw[name] = values
