@@ -40,46 +40,67 @@ const storeWait = time.Second
 // maxToldAnswer is how much of an answer a dead letter sink may be told.
 const maxToldAnswer = 768
 
-// attempt makes one attempt and decides what becomes of the event.
-func (l *lane) attempt(ctx context.Context, it *item) {
-	conf := l.settings()
+// attempt makes one attempt and decides what becomes of the event. It reports
+// whether the event is counted out of those in flight already. r is memory for
+// the request.
+func (l *lane) attempt(ctx context.Context, it *item, r *deliver.Request) (done bool) {
+	conf := l.shown.Load()
 	if it.dead {
-		l.attemptSink(ctx, it, &conf)
-		return
+		l.attemptSink(ctx, it, conf)
+		return false
 	}
-	answer, err := l.send(ctx, it, l.request(it, &conf))
+	answer, err := l.send(ctx, it, l.request(r, it, conf))
 	var replies []channel.ID
 	if err == nil && len(answer.Replies) > 0 {
 		replies, err = l.broker.reply(ctx, l, it.event, answer.Replies)
 	}
 	if err != nil && ctx.Err() != nil {
-		return // cut short by our own stop: no attempt, it stays pending
+		return false // cut short by our own stop: no attempt, it stays pending
 	}
 	l.metrics.Attempt(answer.Duration, answer.Status)
-	if wait, spared := l.report(it, &conf, answer, err); spared {
+	if err == nil {
+		it.attempts++
+		now := l.broker.d.opts.Now()
+		l.write(it, journal.Attempt{Number: it.attempts, Final: journal.Delivered, Replies: replies}, &answer, nil, 0, now)
+		l.metrics.Count(telemetry.Delivered, 1)
+		l.metrics.Age(max(0, now.Sub(it.accepted)))
+		l.delivered(it, answer)
+		return true
+	}
+	now := l.broker.d.opts.Now()
+	if wait, spared := l.report(it, conf, answer, err); spared {
 		l.metrics.Count(telemetry.Spared, 1)
-		l.write(it, journal.Attempt{Number: it.attempts + 1, Spared: true}, &answer, err, wait)
+		l.write(it, journal.Attempt{Number: it.attempts + 1, Spared: true}, &answer, err, wait, now)
 		l.again(it, wait)
-		return
+		return false
 	}
 	it.attempts++
-	if err == nil {
-		l.write(it, journal.Attempt{Number: it.attempts, Final: journal.Delivered, Replies: replies}, &answer, nil, 0)
-		l.metrics.Count(telemetry.Delivered, 1)
-		l.metrics.Age(max(0, l.broker.d.opts.Now().Sub(it.accepted)))
-		l.works(it)
-		l.settle(it)
-		return
-	}
 	l.metrics.Count(telemetry.Failed, 1)
-	l.fails(it, &conf, err)
+	l.fails(it, conf, err)
 	if wait, again := conf.policy.Next(it.attempts, err, rand.Float64()); again && !final(err) && !it.held {
-		l.write(it, journal.Attempt{Number: it.attempts}, &answer, err, wait)
+		l.write(it, journal.Attempt{Number: it.attempts}, &answer, err, wait, now)
 		l.again(it, wait)
-		return
+		return false
 	}
-	l.write(it, journal.Attempt{Number: it.attempts}, &answer, err, 0)
-	l.bury(ctx, it, &conf, err)
+	l.write(it, journal.Attempt{Number: it.attempts}, &answer, err, 0, now)
+	l.bury(ctx, it, conf, err)
+	return false
+}
+
+// delivered is the end of an event that the subscriber has taken: the pace, the
+// circuit and who hears of incidents are told, the event is settled and no
+// longer in flight.
+func (l *lane) delivered(it *item, answer deliver.Answer) {
+	now := time.Now()
+	l.mu.Lock()
+	l.learn(it, answer, nil, 0, now)
+	before, news := l.incidents.succeeded(now)
+	l.settlePosition(it.shard, it.pos, it.dead)
+	l.landed()
+	l.mu.Unlock()
+	if news {
+		l.tellWorks(it, &before, now)
+	}
 }
 
 // send makes one HTTP attempt. A panic in it is a failed attempt: events and
@@ -96,14 +117,16 @@ func (l *lane) send(ctx context.Context, it *item, r *deliver.Request) (answer d
 	return l.broker.d.opts.Sender.Send(ctx, r)
 }
 
-func (l *lane) request(it *item, conf *laneConf) *deliver.Request {
-	return &deliver.Request{
+// request fills in r.
+func (l *lane) request(r *deliver.Request, it *item, conf *laneConf) *deliver.Request {
+	*r = deliver.Request{
 		Target:  conf.subscriber,
 		Event:   it.event,
 		Format:  conf.format,
 		Timeout: conf.policy.Timeout,
 		Overlay: withoutTTL,
 	}
+	return r
 }
 
 // bury keeps an event that will not be delivered as a dead letter. Only when
@@ -196,18 +219,19 @@ func (l *lane) attemptSink(ctx context.Context, it *item, conf *laneConf) {
 		return
 	}
 	it.attempts++
+	now := l.broker.d.opts.Now()
 	made := journal.Attempt{Number: it.attempts, Sink: true}
 	if err == nil {
-		l.write(it, made, &answer, nil, 0)
+		l.write(it, made, &answer, nil, 0, now)
 		l.settle(it)
 		return
 	}
 	if wait, again := conf.policy.Next(it.attempts, err, rand.Float64()); again {
-		l.write(it, made, &answer, err, wait)
+		l.write(it, made, &answer, err, wait, now)
 		l.again(it, wait)
 		return
 	}
-	l.write(it, made, &answer, err, 0)
+	l.write(it, made, &answer, err, 0, now)
 	l.metrics.SinkFailed()
 	l.broker.d.log.Warn("dead letter sink does not take the event; the broker keeps it", "broker", l.broker.name,
 		"trigger", l.name, "id", l.broker.id(it.shard, it.pos).String(), "attempt", it.attempts, "err", err)

@@ -145,7 +145,7 @@ func (l *lane) extraAttempt(ctx context.Context, it *item, x *Extra, conf *laneC
 	if x.To != "" {
 		conf.subscriber = l.extraTarget(x.To)
 	}
-	r := l.request(it, conf)
+	r := l.request(new(deliver.Request), it, conf)
 	r.Overlay = overlay
 	answer, err := l.send(attempt, it, r)
 	made := journal.Attempt{Rerun: x.Mark.Value}
@@ -157,7 +157,7 @@ func (l *lane) extraAttempt(ctx context.Context, it *item, x *Extra, conf *laneC
 			l.metrics.Attempt(answer.Duration, answer.Status)
 			l.metrics.Count(telemetry.Spared, 1)
 			made.Number, made.Spared = it.attempts+1, true
-			l.write(it, made, &answer, err, spare)
+			l.write(it, made, &answer, err, spare, l.broker.d.opts.Now())
 			return spare, err, nil
 		}
 	}
@@ -182,14 +182,14 @@ func (l *lane) extraAttempt(ctx context.Context, it *item, x *Extra, conf *laneC
 			made.Final = journal.Delivered
 			l.works(it)
 		}
-		l.write(it, made, &answer, nil, 0)
+		l.write(it, made, &answer, nil, 0, l.broker.d.opts.Now())
 		return 0, nil, nil
 	}
 	if pause, again := conf.policy.Next(it.attempts, err, rand.Float64()); again && !final(err) {
-		l.write(it, made, &answer, err, pause)
+		l.write(it, made, &answer, err, pause, l.broker.d.opts.Now())
 		return pause, err, nil
 	}
-	l.write(it, made, &answer, err, 0)
+	l.write(it, made, &answer, err, 0, l.broker.d.opts.Now())
 	return -1, err, nil
 }
 

@@ -104,14 +104,19 @@ func (l *lane) fails(it *item, conf *laneConf, cause error) {
 	}
 }
 
+// works is for attempts that delivered does not end.
 func (l *lane) works(it *item) {
 	now := time.Now()
 	l.mu.Lock()
 	before, news := l.incidents.succeeded(now)
 	l.mu.Unlock()
 	if news {
-		l.tell(Recovered, l.broker.id(it.shard, it.pos), now.Sub(before.since), before.failures, deliver.Failure{})
+		l.tellWorks(it, &before, now)
 	}
+}
+
+func (l *lane) tellWorks(it *item, before *incidents, now time.Time) {
+	l.tell(Recovered, l.broker.id(it.shard, it.pos), now.Sub(before.since), before.failures, deliver.Failure{})
 }
 
 func (l *lane) dies(letter *channel.DeadLetter) {

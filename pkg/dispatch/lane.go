@@ -58,8 +58,10 @@ type lane struct {
 	journal *journal.Trigger // nil: nobody wants to know
 	ages    ages
 
+	shown atomic.Pointer[laneConf] // conf, for those who do not hold the mutex
+
 	mu       sync.Mutex
-	conf     laneConf
+	conf     laneConf // put changes it
 	shards   []laneShard
 	ready    ring // first attempts
 	due      ring // further attempts whose wait is over: they go first
@@ -127,6 +129,7 @@ type aged struct {
 
 func newLane(b *broker, uid channel.UID, name string) *lane {
 	l := &lane{broker: b, uid: uid, name: name, shards: make([]laneShard, len(b.shards)), metrics: b.d.opts.Metrics.Lane(b.name, name), journal: b.journal.Trigger(uid, name)}
+	l.put(laneConf{})
 	l.pause = b.d.pauseOf(uid)
 	l.timer, l.resume = time.AfterFunc(time.Hour, l.wake), time.AfterFunc(time.Hour, l.wake)
 	l.timer.Stop()
@@ -288,10 +291,12 @@ func (l *lane) arm() {
 }
 
 // settings are the delivery settings in force.
-func (l *lane) settings() laneConf {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.conf
+func (l *lane) settings() laneConf { return *l.shown.Load() }
+
+// put puts settings in force. The caller holds the mutex.
+func (l *lane) put(conf laneConf) {
+	l.conf = conf
+	l.shown.Store(&conf)
 }
 
 // hold keeps everything pending and delivers nothing until configure says
@@ -299,7 +304,9 @@ func (l *lane) settings() laneConf {
 func (l *lane) hold() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conf.deliverable = false
+	conf := l.conf
+	conf.deliverable = false
+	l.put(conf)
 	l.timer.Stop()
 }
 
@@ -318,7 +325,7 @@ func (l *lane) configure(conf laneConf) {
 	if conf.deliverable { // else nothing is known of the subscriber
 		l.setPace(&conf)
 	}
-	l.conf = conf
+	l.put(conf)
 	if conf.deliverable && !l.clamped { // a trigger that is held has no policy to go by
 		l.clamped = true
 		l.clamp(time.Now())

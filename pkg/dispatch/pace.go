@@ -158,6 +158,18 @@ func (p *pace) size(now time.Time) int {
 	return min(p.window, p.limit)
 }
 
+// timeless reports whether neither room nor begin need to know the time, which
+// costs as much as they do: an eager pace asks for it after a rest only.
+func (p *pace) timeless() bool { return p.eager && p.inflight > 0 && p.coldSince.IsZero() }
+
+// vacant is room without the time, where that needs none.
+func (p *pace) vacant() (n int, ok bool) {
+	if !p.timeless() {
+		return 0, false
+	}
+	return max(0, min(p.window, p.limit)-p.inflight), true
+}
+
 // room is how many attempts may begin now.
 func (p *pace) room(now time.Time) int {
 	if p.eager {

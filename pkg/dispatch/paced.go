@@ -64,8 +64,13 @@ const tokenSlack = 1e-6
 // room is slots where the circuit is closed, and else whether something may
 // begin nevertheless.
 func (l *lane) room() int {
-	if l.pace == nil && l.limit == nil && !l.circuit.open() {
-		return l.conf.concurrency
+	if l.limit == nil && !l.circuit.open() {
+		if l.pace == nil {
+			return l.conf.concurrency
+		}
+		if n, ok := l.pace.vacant(); ok {
+			return n
+		}
 	}
 	now := time.Now()
 	n := l.slots(now)
@@ -147,7 +152,10 @@ func (l *lane) kick() {
 // begin notes an attempt of the subscriber that begins now.
 func (l *lane) begin(it *item, t ticket) {
 	if l.pace != nil || l.limit != nil {
-		now := time.Now()
+		var now time.Time
+		if l.limit != nil || !l.pace.timeless() {
+			now = time.Now()
+		}
 		if l.pace != nil {
 			own := l.pace.begin(now)
 			t.pace, t.seq = own.pace, own.seq
@@ -171,19 +179,19 @@ func (l *lane) report(it *item, conf *laneConf, answer deliver.Answer, err error
 	if err != nil {
 		asked, _ = conf.policy.Asked(err)
 	}
-	return l.learn(it, answer, err, asked)
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.learn(it, answer, err, asked, now)
 }
 
 // learn is report under the mutex.
-func (l *lane) learn(it *item, answer deliver.Answer, err error, asked time.Duration) (wait time.Duration, spared bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (l *lane) learn(it *item, answer deliver.Answer, err error, asked time.Duration, now time.Time) (wait time.Duration, spared bool) {
 	t := it.ticket
 	it.ticket = ticket{}
 	if err == nil && len(answer.Replies) == 0 && (t.pace == nil || t.pace.eager) && !l.circuit.open() {
 		// The usual: nothing has to be stored, so this worker looks for more itself.
 		if t.pace != nil {
-			now := time.Now()
 			t.pace.end(t, taken, now, 0, 0)
 			t.pace.late(answer.Duration, now)
 		}
@@ -192,7 +200,6 @@ func (l *lane) learn(it *item, answer deliver.Answer, err error, asked time.Dura
 		}
 		return 0, false
 	}
-	now := time.Now()
 	defer l.wakeMore() // this worker may be held for long by what it has to store
 	if t.pace == nil {
 		l.judge(it, t, answer, err, asked, now, rand.Float64())

@@ -9,12 +9,11 @@ import (
 )
 
 // write puts an attempt into the journal: made, with how it went and, where
-// wait is not 0, when the next is due.
-func (l *lane) write(it *item, made journal.Attempt, answer *deliver.Answer, err error, wait time.Duration) {
+// wait is not 0, when the next is due. now is the wall clock's.
+func (l *lane) write(it *item, made journal.Attempt, answer *deliver.Answer, err error, wait time.Duration, now time.Time) {
 	if l.journal == nil {
 		return
 	}
-	now := l.broker.d.opts.Now()
 	made.Start, made.Duration, made.Status, made.Answer = now.Add(-answer.Duration), answer.Duration, answer.Status, answer.Body
 	if wait > 0 {
 		made.Next = now.Add(wait)

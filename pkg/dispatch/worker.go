@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/penstock-events/penstock/pkg/channel"
+	"github.com/penstock-events/penstock/pkg/deliver"
+	"github.com/penstock-events/penstock/pkg/event"
 	"github.com/penstock-events/penstock/pkg/journal"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
@@ -59,24 +61,32 @@ func (l *lane) releaseIdle(before time.Time) {
 // to do for long.
 func (l *lane) work(ctx context.Context) {
 	woken := make(chan struct{}, 1)
+	var r deliver.Request // of one attempt after another
 	for {
 		it, ok := l.next(ctx, woken)
 		if !ok {
 			return
 		}
-		l.attempt(ctx, &it)
-		l.done()
+		if !l.attempt(ctx, &it, &r) {
+			l.done()
+		}
+		r.Event = event.Event{} // an idle worker holds none
 	}
 }
 
 func (l *lane) done() {
 	l.mu.Lock()
+	l.landed()
+	l.mu.Unlock()
+}
+
+// landed counts an attempt out of those in flight. The caller holds the mutex.
+func (l *lane) landed() {
 	l.inflight--
 	if l.reorder {
 		l.changeOrder()
 	}
 	l.extras.call()
-	l.mu.Unlock()
 }
 
 // next finds the next event to try and counts it in flight. Where there is
