@@ -102,10 +102,12 @@ func (b *broker) scan(shard int) {
 			b.scanned[shard].Store(uint64(from))
 			b.beat()
 		}
-		var gap *channel.GapError
+		if err == nil {
+			continue
+		}
+		gap, isGap := errors.AsType[*channel.GapError](err)
 		switch {
-		case err == nil:
-		case errors.As(err, &gap):
+		case isGap:
 			b.gap(gap)
 		case b.ctx.Err() != nil || errors.Is(err, channel.ErrClosed) || errors.Is(err, channel.ErrNoBroker):
 			return

@@ -16,6 +16,7 @@ type Table struct {
 	snapshot *config.Snapshot
 	limits   Limits
 	keyings  map[channel.UID]channel.Keying // of Brokers that have one
+	names    map[channel.UID]string         // namespace/name
 }
 
 // Next is the Table of another Snapshot. A Broker that had a rate keeps its
@@ -24,7 +25,9 @@ type Table struct {
 func (t Table) Next(s *config.Snapshot, parts int) Table {
 	rates := make(map[channel.UID]float64)
 	keyings := make(map[channel.UID]channel.Keying)
+	names := make(map[channel.UID]string)
 	for _, b := range s.Brokers() {
+		names[b.UID] = b.FullName()
 		if k := b.Keying(); k != 0 {
 			keyings[b.UID] = k
 		}
@@ -32,7 +35,7 @@ func (t Table) Next(s *config.Snapshot, parts int) Table {
 			rates[b.UID] = b.Rate / float64(max(1, parts))
 		}
 	}
-	return Table{s, t.limits.Next(rates), keyings}
+	return Table{s, t.limits.Next(rates), keyings, names}
 }
 
 // Keying is how a Broker homes events that carry no partitionkey.
@@ -51,7 +54,7 @@ func (t Table) Target(namespace, name string, appender func(channel.UID) (channe
 	if !ok {
 		return Target{}, false
 	}
-	target := Target{UID: b.UID, Name: b.FullName(), Limit: t.limits[b.UID]}
+	target := Target{UID: b.UID, Name: t.names[b.UID], Limit: t.limits[b.UID]}
 	if b.Channel == config.ChannelMemory {
 		target.Durability = config.ChannelMemory
 	}

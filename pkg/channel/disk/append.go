@@ -26,6 +26,7 @@ type request struct {
 	info     channel.BrokerInfo // kindBroker
 	size     int64              // of all its frames
 	ids      []channel.Stored   // kindEvent: the answer
+	receipts channel.Receipts   // memory for ids
 	first    channel.Position   // kindDead: the first letter's position
 	gone     int                // kindDiscard: the answer
 	off      int64              // of its first frame in the segment
@@ -43,7 +44,7 @@ func (l *Log) newRequest() *request {
 }
 
 func (l *Log) recycle(r *request) {
-	*r = request{shards: r.shards[:0], sums: r.sums[:0], done: r.done}
+	*r = request{shards: r.shards[:0], sums: r.sums[:0], done: r.done, receipts: r.receipts}
 	l.requests.Put(r)
 }
 
@@ -80,7 +81,7 @@ func (l *Log) Append(ctx context.Context, uid channel.UID, events []event.Event)
 		l.recycle(r)
 		return nil, err
 	}
-	r.ids = make([]channel.Stored, len(events))
+	r.ids = r.receipts.Take(len(events))
 	if !l.enqueue(r) {
 		b.bytes.Add(-r.size)
 		err := l.refusedQueue()

@@ -22,6 +22,7 @@ type broker struct {
 	ended    error // why nothing is answered any more: closed or removed
 	shards   []*shard
 	turn     uint64 // of the requests, for events without a key
+	receipts channel.Receipts
 	used     int64  // bytes charged, dead letters included
 	retained int64  // of these, bytes of settled events
 	routes   channel.RouteTable
@@ -140,7 +141,7 @@ func (b *broker) append(events []event.Event) ([]channel.Stored, error) {
 		return nil, err
 	}
 	defer b.mu.Unlock()
-	ids := make([]channel.Stored, len(events))
+	ids := b.receipts.Take(len(events))
 	turn := b.turn
 	b.turn++
 	for i, e := range events {
@@ -204,9 +205,10 @@ func (b *broker) Read(ctx context.Context, id channel.ShardID, from channel.Posi
 
 // after is the position to go on from when these records have been read.
 func after(from channel.Position, records []channel.Record, err error) channel.Position {
-	var gap *channel.GapError
-	if errors.As(err, &gap) {
-		return gap.To
+	if err != nil {
+		if gap, ok := errors.AsType[*channel.GapError](err); ok {
+			return gap.To
+		}
 	}
 	if len(records) > 0 {
 		return records[len(records)-1].Position + 1
