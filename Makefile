@@ -58,7 +58,7 @@ bench-backlog: bin/bench
 
 ## bench-journal: what the journal and a dedup window cost, ten pairs or more (3 minutes)
 bench-journal: bin/bench
-	bin/bench -journal
+	bin/bench -rows journal
 
 ## bench-rerun: a replay of 1,000,000 events by checksum, a redrive of 100,000 dead letters in flat memory (6 minutes, 1 GiB of disk)
 bench-rerun: bin/bench

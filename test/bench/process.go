@@ -103,9 +103,14 @@ func (p *process) listening(ctx context.Context, address string) error {
 
 // until waits for what a process is to do.
 func (p *process) until(ctx context.Context, limit time.Duration, what string, done func() bool) error {
+	return p.poll(ctx, 10*time.Millisecond, limit, what, done)
+}
+
+// poll is until, as often as it takes to measure.
+func (p *process) poll(ctx context.Context, every, limit time.Duration, what string, done func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	poll := time.NewTicker(10 * time.Millisecond)
+	poll := time.NewTicker(every)
 	defer poll.Stop()
 	for !done() {
 		select {
