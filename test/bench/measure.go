@@ -71,6 +71,9 @@ func measurePending(ctx context.Context, b *bench, sys system, p plan) ([]sample
 	if pending != warm.accepted+s.accepted {
 		return nil, &voidError{fmt.Sprintf("%s: %d events accepted, %d pending", sys.name, warm.accepted+s.accepted, pending)}
 	}
+	if refused := warm.refused + s.refused; refused > 0 {
+		return nil, &voidError{fmt.Sprintf("%s: %d events refused: fewer wait than are to", sys.name, refused)}
+	}
 	s.perPending = float64(after-before) / float64(s.accepted)
 	return []sample{s}, nil
 }

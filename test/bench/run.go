@@ -145,8 +145,12 @@ func (b *bench) measure(ctx context.Context, sys system, p plan) ([]sample, erro
 
 // brief is what of a sample tells whoever watches the run how it goes.
 func (s sample) brief() string {
-	if s.cpu == 0 {
+	switch {
+	case s.cpu > 0:
+		return fmt.Sprintf("%.1f µs", s.cpu)
+	case s.idle.resident > 0:
+		return fmt.Sprintf("%d MiB", s.idle.resident>>20)
+	default:
 		return fmt.Sprintf("p50 %v", s.accept.p50)
 	}
-	return fmt.Sprintf("%.1f µs", s.cpu)
 }

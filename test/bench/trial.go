@@ -110,7 +110,8 @@ func (b *bench) begin(ctx context.Context, sys system) (t *target, end func(), e
 		}
 		os.RemoveAll(dir)
 		// A free port is free until somebody takes it.
-		if try == startTries || !strings.Contains(err.Error(), "address already in use") {
+		taken := strings.Contains(err.Error(), "address already in use") || strings.Contains(err.Error(), "uses this address")
+		if try == startTries || !taken {
 			return nil, nil, err
 		}
 	}

@@ -121,6 +121,36 @@ func TestASlowPathIsSlowInThePassThatIsMeasured(t *testing.T) {
 	}
 }
 
+func TestAProcessIsWokenByWhatItIsAskedAndNotBySleeping(t *testing.T) {
+	b := testBench(t)
+	asleep, err := start("asleep", b.dir, "sleep", "600")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(asleep.stop)
+	settled := asleep.switches()
+	err = asleep.until(t.Context(), 20*time.Second, "fall asleep", func() bool {
+		last := settled
+		settled = asleep.switches()
+		return settled > 0 && settled == last
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := b.sink.switches()
+	for range 5 {
+		if _, err := b.sink.counts(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := b.sink.switches() - before; got < 5 {
+		t.Errorf("the sink was woken %d times by 5 questions", got)
+	}
+	if got := asleep.switches(); got != settled {
+		t.Errorf("a sleeping process was woken %d times", got-settled)
+	}
+}
+
 func TestASystemThatDoesNotStartSaysWhatItWrote(t *testing.T) {
 	b := testBench(t)
 	_, err := b.trial(t.Context(), system{name: "floor", start: startFloor("nohttp", pathOne)}, plan{events: 50, connections: 2})
