@@ -234,6 +234,35 @@ func TestOnlyThePartBetweenTheMarkersChanges(t *testing.T) {
 	}
 }
 
+func TestAPageIsPublishedWithItsPicture(t *testing.T) {
+	dir := t.TempDir()
+	page := filepath.Join(dir, "performance.md")
+	if err := os.WriteFile(page, []byte("# Performance\n\n"+markBegin+"\n"+markEnd+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := exampleResult()
+	if err := r.publish(page); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(got), "](performance.svg)\n\n"+r.markdown()) {
+		t.Errorf("the page does not show the picture before the report:\n%s", got)
+	}
+	picture, err := os.ReadFile(filepath.Join(dir, "performance.svg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for label, want := range map[string]int{sysNginx: 1, sysDisk: 1, sysMany: 1, sysKnative: 1, sysMemory: 0, sysFlush: 0, sysIdle: 0} {
+		// Memory was measured beside Knative only, and its figure there is another one.
+		if n := strings.Count(string(picture), ">"+label+"<"); n != want {
+			t.Errorf("%s is drawn %d times, want %d", label, n, want)
+		}
+	}
+}
+
 func TestTheRepositorysDocumentHasTheMarkers(t *testing.T) {
 	document, err := os.ReadFile(filepath.Join("..", "..", "docs", "performance.md"))
 	if err != nil {

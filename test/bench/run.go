@@ -2,17 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/penstock-events/penstock/test/bench/plot"
 )
 
 const (
@@ -73,9 +69,7 @@ func runCommand(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	if wanted == nil {
-		page := filepath.Join(b.root, *document)
-		picture := strings.TrimSuffix(page, filepath.Ext(page)) + ".svg"
-		if err := errors.Join(rewrite(page, text), os.WriteFile(picture, []byte(plot.SVG(r.chart())), 0o644)); err != nil {
+		if err := r.publish(filepath.Join(b.root, *document)); err != nil {
 			return err
 		}
 	}
