@@ -42,12 +42,12 @@ NGINX = command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || [ "$$(id -u)" !
 bin/bench: FORCE
 	@$(GO) build -o $@ ./test/bench
 
-## bench: CPU per event beside net/http and nginx in the same run; rewrites docs/performance.md (10 minutes)
+## bench: CPU per event beside nginx, the smallest brokers and Knative in the same run; rewrites docs/performance.md and its plot (15 minutes)
 bench: bin/bench
 	@$(NGINX)
 	bin/bench
 
-## bench-quick: the same in 2 minutes, prints only
+## bench-quick: the rows of CI in 2 minutes, ratios only, prints only
 bench-quick: bin/bench
 	@$(NGINX)
 	bin/bench -quick
@@ -56,9 +56,9 @@ bench-quick: bin/bench
 bench-backlog: bin/bench
 	bin/bench backlog
 
-## bench-journal: what the journal and a dedup window cost, ten pairs or more (3 minutes)
+## bench-journal: what the journal and a dedup window cost, ten pairs (2 minutes)
 bench-journal: bin/bench
-	bin/bench -journal
+	bin/bench -rows journal
 
 ## bench-rerun: a replay of 1,000,000 events by checksum, a redrive of 100,000 dead letters in flat memory (6 minutes, 1 GiB of disk)
 bench-rerun: bin/bench

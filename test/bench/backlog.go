@@ -1,16 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/penstock-events/penstock/test/bench/load"
@@ -68,7 +63,7 @@ func (b *bench) backlog(ctx context.Context, events int, out io.Writer) error {
 
 	var next uint64
 	send := func(what string, events int, rate float64) (sample, error) {
-		s, err := b.pass(ctx, what, t, load.Options{
+		s, err := b.pass(ctx, what, t, only(pathOne), load.Options{
 			Address: t.address, Path: ingressPath, Connections: connections, Size: eventSize,
 			Events: events, Rate: rate, FirstID: next, Duration: fillLimit,
 		})
@@ -108,30 +103,4 @@ func (b *bench) backlog(ctx context.Context, events int, out io.Writer) error {
 		return &voidError{fmt.Sprintf("%d events pending, want %d: %d refused", pending, events, fill.refused)}
 	}
 	return nil
-}
-
-// pendingEvents is a trigger's backlog as the broker's metrics have it.
-func pendingEvents(ctx context.Context, metrics, trigger string) (uint64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, metrics, nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	return gauge(resp.Body, `penstock_trigger_backlog{broker="default/default",trigger="default/`+trigger+`"}`)
-}
-
-// gauge finds one sample in Prometheus' text format.
-func gauge(metrics io.Reader, name string) (uint64, error) {
-	lines := bufio.NewScanner(metrics)
-	for lines.Scan() {
-		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
-			n, err := strconv.ParseFloat(value, 64)
-			return uint64(n), err
-		}
-	}
-	return 0, errors.Join(fmt.Errorf("no metric %s", name), lines.Err())
 }

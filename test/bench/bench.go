@@ -192,23 +192,42 @@ func (s *remoteSink) ids(ctx context.Context, path string) (*tally.Bitset, error
 	return set, err
 }
 
-// drain waits until want different events are at path, or nothing more comes.
-func (s *remoteSink) drain(ctx context.Context, path string, want uint64) error {
+// counts are how many different events each path has.
+func (s *remoteSink) counts(ctx context.Context) (counts map[string]uint64, err error) {
+	b, err := s.get(ctx, http.MethodGet, "/counts")
+	if err != nil {
+		return nil, err
+	}
+	return counts, json.Unmarshal(b, &counts)
+}
+
+// slow makes a path answer late, until the next reset.
+func (s *remoteSink) slow(ctx context.Context, path string, delay time.Duration) error {
+	_, err := s.get(ctx, http.MethodPost, "/delay?path="+path+"&delay="+delay.String())
+	return err
+}
+
+// drain waits until want different events are at each path, or nothing more comes.
+func (s *remoteSink) drain(ctx context.Context, paths []string, want uint64) error {
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	var last uint64
 	moved := time.Now()
 	for {
-		stats, err := s.stats(ctx)
+		counts, err := s.counts(ctx)
 		if err != nil {
 			return err
 		}
-		now := stats.Paths[path]
-		if now.Events-now.Duplicates >= want {
+		all, sum := true, uint64(0)
+		for _, path := range paths {
+			all = all && counts[path] >= want
+			sum += counts[path]
+		}
+		if all {
 			return nil
 		}
-		if now.Events != last {
-			last, moved = now.Events, time.Now()
+		if sum != last {
+			last, moved = sum, time.Now()
 		}
 		if time.Since(moved) > s.standStill {
 			return nil // the ids will show what is missing

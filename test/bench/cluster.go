@@ -172,7 +172,7 @@ func (b *bench) clusterTrial(ctx context.Context, c clustered, first, events int
 		return sample{}, err
 	}
 	t := &target{process: &process{name: c.name, ended: make(chan struct{}), pids: pods}, address: net.JoinHostPort(address, "80")}
-	return b.pass(ctx, c.name, t, load.Options{
+	return b.pass(ctx, c.name, t, only(pathOne), load.Options{
 		Address: t.address, Path: "/" + benchNamespace + "/" + strings.ToLower(c.class), Connections: connections, Size: eventSize,
 		Events: events, FirstID: uint64(first), Types: 1, Duration: 4 * time.Minute,
 	})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -14,13 +15,7 @@ import (
 	"time"
 )
 
-const (
-	stopTimeout = 15 * time.Second
-
-	// tick is the unit of the times in /proc/PID/stat: USER_HZ, which is 100 on
-	// every architecture that Go knows.
-	tick = 10 * time.Millisecond
-)
+const stopTimeout = 15 * time.Second
 
 // process is one program that this one has started. What it writes goes to a
 // file, and into the error if it ends before it should.
@@ -103,9 +98,14 @@ func (p *process) listening(ctx context.Context, address string) error {
 
 // until waits for what a process is to do.
 func (p *process) until(ctx context.Context, limit time.Duration, what string, done func() bool) error {
+	return p.poll(ctx, 10*time.Millisecond, limit, what, done)
+}
+
+// poll is until, as often as it takes to measure.
+func (p *process) poll(ctx context.Context, every, limit time.Duration, what string, done func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	poll := time.NewTicker(10 * time.Millisecond)
+	poll := time.NewTicker(every)
 	defer poll.Stop()
 	for !done() {
 		select {
@@ -124,17 +124,11 @@ func (p *process) until(ctx context.Context, limit time.Duration, what string, d
 func (p *process) cpu() (time.Duration, error) {
 	var total time.Duration
 	for _, pid := range p.family() {
-		fields, err := stat(pid)
+		used, err := processorTime(pid)
 		if err != nil {
 			return 0, fmt.Errorf("processor time of %s: %w", p.name, err)
 		}
-		for _, f := range fields[11:13] { // utime and stime, proc(5) fields 14 and 15
-			n, err := strconv.ParseInt(f, 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("processor time of %s: %w", p.name, err)
-			}
-			total += time.Duration(n) * tick
-		}
+		total += used
 	}
 	return total, nil
 }
@@ -190,12 +184,21 @@ func family(root int) []int {
 	return pids
 }
 
+// Ports below those that Linux gives to outgoing connections (ip_local_port_range):
+// of these there are thousands in a run, and one may have taken what was free a moment ago.
+const (
+	firstPort = 10_000
+	ports     = 20_000
+)
+
 // freePort is an address on loopback that nobody listened on a moment ago.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("free port: %w", err)
+func freePort() (address string, err error) {
+	for range 100 {
+		var l net.Listener
+		address = fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(ports))
+		if l, err = net.Listen("tcp", address); err == nil {
+			return address, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", fmt.Errorf("free port: %w", err)
 }

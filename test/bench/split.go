@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -87,32 +84,7 @@ func splitCommand(ctx context.Context, args []string) error {
 	if err := os.WriteFile(filepath.Join(f.dir, "token"), []byte(cluster.IngressAccount), 0o600); err != nil {
 		return err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	halves := []string{"split-dispatcher", "split-ingress"}
-	ended := make(chan error, len(halves))
-	for _, half := range halves {
-		cmd := exec.CommandContext(ctx, self, append([]string{half}, args...)...)
-		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-		cmd.WaitDelay = stopTimeout
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		go func() { ended <- cmd.Wait() }()
-	}
-	var errs []error
-	for range halves {
-		if err := <-ended; err != nil && ctx.Err() == nil {
-			errs = append(errs, err)
-		}
-		cancel() // one without the other is of no use
-	}
-	return errors.Join(errs...)
+	return children(ctx, []string{"split-dispatcher", "split-ingress"}, args)
 }
 
 func (f *splitFlags) clients() (cluster.Clients, error) {

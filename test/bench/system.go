@@ -2,46 +2,83 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
-
-	"github.com/penstock-events/penstock/test/bench/wire"
 )
 
 // Paths at the sink: what a system must deliver to, and what must stay empty.
 const (
 	pathOne  = "/one"
+	pathSlow = "/slow"
 	pathNone = "/none"
 )
 
+// nobody refuses connections: the port of tcpmux, which no system has served for decades.
+const nobody = "http://127.0.0.1:1/"
+
+// slowAnswer is what the slow subscriber takes.
+const slowAnswer = 20 * time.Millisecond
+
 // Names of the systems, which are also the rows of the report.
 const (
-	sysNginx    = "nginx, reverse proxy"
-	sysNetHTTP  = "floor, net/http"
-	sysFastHTTP = "floor, fasthttp"
-	sysMemory   = "penstock, memory, 1 trigger"
-	sysDisk     = "penstock, disk, 1 trigger"
-	sysMany     = "penstock, disk, 1 of 10,000 triggers"
-	sysSpread   = "penstock, disk, each of 10,000 triggers in turn"
-	sysSplit    = "penstock, disk, ingress and dispatcher apart"
-	sysBare     = "penstock, disk, no journal"
-	sysKnown    = "penstock, disk, journal and dedup-window"
+	sysNginx     = "nginx, reverse proxy"
+	sysNetHTTP   = "floor, net/http"
+	sysFastHTTP  = "floor, fasthttp"
+	sysDurable   = "floor, fasthttp, durable"
+	sysMemory    = "penstock, memory, 1 trigger"
+	sysDisk      = "penstock, disk, 1 trigger"
+	sysThousand  = "penstock, disk, 1 of 1,000 triggers"
+	sysMany      = "penstock, disk, 1 of 10,000 triggers"
+	sysSpread    = "penstock, disk, each of 10,000 triggers in turn"
+	sysSplit     = "penstock, disk, ingress and dispatcher apart"
+	sysBare      = "penstock, disk, no journal"
+	sysKnown     = "penstock, disk, journal and dedup-window"
+	sysFanFloor  = "floor, fasthttp, to 100 paths"
+	sysFanMemory = "penstock, memory, 100 triggers match"
+	sysFanDisk   = "penstock, disk, 100 triggers match"
+	sysFlush     = "one flush of the same size"
+	sysAlone     = "penstock, memory, the healthy trigger alone"
+	sysBeside    = "penstock, memory, beside one of 20 ms and a dead one"
+	sysPending   = "penstock, memory, a dead trigger"
+	sysIdle      = "penstock, disk, idle"
+	sysKnative   = "Knative, memory, 1 trigger"
+	sysKnative10 = "Knative, memory, 1 of 10 triggers"
+	sysKnative99 = "Knative, memory, 1 of 100 triggers"
 )
 
-// manyTriggers is what 10,000 triggers are. The one that matches stands in the middle.
-const manyTriggers = 10_000
+// How many triggers there are; the one that matches stands in the middle.
+const (
+	someTriggers = 1_000
+	manyTriggers = 10_000
+
+	fanTriggers = 100 // all match
+)
 
 // system is something that takes events and passes them on.
 type system struct {
 	name             string
-	firstType, types int // of the events sent to it
+	firstType, types int                      // of the events sent to it
+	paths            []string                 // where every event must come; none is pathOne
+	slow             map[string]time.Duration // paths that take their time
+	own              *plan                    // where that of its scenario does not fit
 	start            func(ctx context.Context, b *bench, dir string) (*target, error)
+
+	// measure is instead of start, for what is not measured by events that go through.
+	measure func(ctx context.Context, b *bench, sys system, p plan) ([]sample, error)
+}
+
+func (s system) out() outlets {
+	if s.paths == nil {
+		return outlets{paths: []string{pathOne}, slow: s.slow}
+	}
+	return outlets{paths: s.paths, slow: s.slow}
 }
 
 // target is a system that runs and is ready.
@@ -52,46 +89,44 @@ type target struct {
 	api     string // URL, "" where there is none
 }
 
-// systems are in an order that puts each beside what it is compared with.
-func systems(nginx string, quick bool) []system {
-	var all []system
-	if nginx != "" {
-		all = append(all, system{name: sysNginx, start: startNginx(nginx)})
-	}
-	if !quick {
-		all = append(all, system{name: sysFastHTTP, start: startFloor("fasthttp", pathOne)})
-	}
-	all = append(all,
-		system{name: sysNetHTTP, start: startFloor("nethttp", pathOne)},
-		system{name: sysMemory, start: startPenstock([]trigger{matching(0)}, "--memory")},
-		system{name: sysDisk, start: startPenstock([]trigger{matching(0)})},
-		system{name: sysSplit, start: startSplit},
-		system{name: sysMany, start: startPenstock(oneOf(manyTriggers)), firstType: manyTriggers / 2},
-	)
-	if !quick {
-		all = append(all, pair()...)
-		all = append(all, system{name: sysSpread, start: startPenstock(allOf(manyTriggers)), types: manyTriggers})
-	}
-	return all
-}
-
-// pair is what the journal and deduplication cost.
-func pair() []system {
-	return []system{
-		{name: sysBare, start: startPenstock([]trigger{matching(0)}, "--journal-bytes", "0")},
-		{name: sysKnown, start: startPenstock([]trigger{matching(0), {known: true}})},
-	}
-}
-
-func startFloor(library, path string) func(context.Context, *bench, string) (*target, error) {
+func startFloor(kind string, paths ...string) func(context.Context, *bench, string) (*target, error) {
 	return func(ctx context.Context, b *bench, dir string) (*target, error) {
 		address, err := freePort()
 		if err != nil {
 			return nil, err
 		}
+		targets := make([]string, len(paths))
+		for i, path := range paths {
+			targets[i] = b.sink.url(path)
+		}
 		return b.launch(ctx, &target{address: address}, func() (*process, error) {
-			return start("floor-"+library, dir, b.self, "floor", "-library", library, "-listen", address, "-target", b.sink.url(path))
+			return start("floor-"+kind, dir, b.self, "floor", "-kind", kind, "-listen", address, "-dir", dir, "-targets", strings.Join(targets, ","))
 		})
+	}
+}
+
+// startKnative starts Knative's data plane with n Triggers, of which the middle one matches.
+func startKnative(n int) func(context.Context, *bench, string) (*target, error) {
+	return func(ctx context.Context, b *bench, dir string) (*target, error) {
+		var ports [3]string
+		for i := range ports {
+			var err error
+			if ports[i], err = freePort(); err != nil {
+				return nil, err
+			}
+		}
+		t, err := b.launch(ctx, &target{address: ports[0]}, func() (*process, error) {
+			return start("knative", dir, b.self, "knative", "-ingress", ports[0], "-channel", ports[1], "-filter", ports[2],
+				"-triggers", strconv.Itoa(n), "-target", b.sink.url(pathOne), "-other", b.sink.url(pathNone))
+		})
+		if err != nil {
+			return nil, err
+		}
+		if err := errors.Join(t.listening(ctx, ports[1]), t.listening(ctx, ports[2])); err != nil {
+			t.stop()
+			return nil, err
+		}
+		return t, nil
 	}
 }
 
@@ -151,118 +186,6 @@ func findNginx() string {
 		}
 	}
 	return ""
-}
-
-// trigger is one Trigger of Broker default/default.
-type trigger struct {
-	name, eventType string
-	url             string // "" is the sink, at path
-	path            string
-	retry           int // 0 is Knative's default
-
-	binary bool // whatever mode events come in
-
-	// known makes this the Broker, with a window in which events are known again;
-	// kept the Broker with so much retention.
-	known bool
-	kept  string
-}
-
-func matching(n int) trigger {
-	return trigger{name: fmt.Sprintf("t%05d", n), eventType: wire.TypeName(n), path: pathOne}
-}
-
-// oneOf are n triggers with an exact filter each, of which only the middle one
-// is sent what it wants. What another one delivers is a mistake.
-func oneOf(n int) []trigger {
-	all := allOf(n)
-	for i := range all {
-		if i != n/2 {
-			all[i].path = pathNone
-		}
-	}
-	return all
-}
-
-func allOf(n int) []trigger {
-	all := make([]trigger, n)
-	for i := range all {
-		all[i] = matching(i)
-	}
-	return all
-}
-
-// yaml is the Trigger as a document; sink is the sink's URL.
-func (t trigger) yaml(sink string) string {
-	annotation := ""
-	switch {
-	case t.known:
-		annotation = "dedup-window: 1h"
-	case t.kept != "":
-		annotation = "retention: " + t.kept
-	}
-	if annotation != "" {
-		return "---\napiVersion: eventing.knative.dev/v1\nkind: Broker\nmetadata:\n  name: default\n  annotations:\n    penstock.dev/" + annotation + "\n"
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "---\napiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {name: %s}\nspec:\n  broker: default\n", t.name)
-	if t.eventType != "" {
-		fmt.Fprintf(&b, "  filter: {attributes: {type: %s}}\n", t.eventType)
-	}
-	if t.binary {
-		b.WriteString("  delivery: {format: binary}\n")
-	}
-	if t.retry > 0 {
-		fmt.Fprintf(&b, "  delivery: {retry: %d, backoffPolicy: exponential, backoffDelay: PT0.2S}\n", t.retry)
-	}
-	url := t.url
-	if url == "" {
-		url = sink + t.path
-	}
-	fmt.Fprintf(&b, "  subscriber: {uri: %q}\n", url)
-	return b.String()
-}
-
-func startPenstock(triggers []trigger, flags ...string) func(context.Context, *bench, string) (*target, error) {
-	return func(ctx context.Context, b *bench, dir string) (*target, error) {
-		var ports [3]string
-		for i := range ports {
-			var err error
-			if ports[i], err = freePort(); err != nil {
-				return nil, err
-			}
-		}
-		var text strings.Builder
-		for _, t := range triggers {
-			text.WriteString(t.yaml(b.sink.url("")))
-		}
-		config := filepath.Join(dir, "triggers.yaml")
-		if err := os.WriteFile(config, []byte(text.String()), 0o644); err != nil {
-			return nil, err
-		}
-		args := append([]string{
-			"serve", "-f", config, "--data", filepath.Join(dir, "data"),
-			"--listen", ports[0], "--api-listen", ports[1], "--metrics-listen", ports[2],
-		}, flags...)
-		t := &target{address: ports[0], metrics: "http://" + ports[2] + "/metrics", api: "http://" + ports[1]}
-		t, err := b.launch(ctx, t, func() (*process, error) { return start("penstock", dir, b.penstock, args...) })
-		if err != nil {
-			return nil, err
-		}
-		err = t.until(ctx, 30*time.Second, "become ready", func() bool {
-			resp, err := http.Get("http://" + ports[1] + "/readyz")
-			if err != nil {
-				return false
-			}
-			resp.Body.Close()
-			return resp.StatusCode == http.StatusOK
-		})
-		if err != nil {
-			t.stop()
-			return nil, err
-		}
-		return t, nil
-	}
 }
 
 // launch starts t's process and waits until it listens.

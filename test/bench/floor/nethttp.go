@@ -1,9 +1,3 @@
-// Package floor holds the smallest brokers that can be written on two HTTP
-// libraries: accept, keep in memory, answer 202, forward. They have no filter,
-// no retry, no storage and no metrics, and are the yardstick for what a broker's own work
-// costs on top. Both promise: 202 only after the event is in a queue of at most
-// queueLength; when the queue is full the sender waits. What is queued when they
-// are told to stop is lost.
 package floor
 
 import (
@@ -11,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,25 +12,23 @@ import (
 	"sync"
 )
 
-const (
-	queueLength = 1 << 16
-	senders     = 64
-)
-
 type stored struct {
+	to     *url.URL
 	header http.Header
 	body   []byte
 }
 
-// NetHTTP serves on l with net/http and forwards to target with net/http until
-// ctx ends.
-func NetHTTP(ctx context.Context, l net.Listener, target string, log *slog.Logger) error {
+// NetHTTP is in memory, on net/http alone.
+func NetHTTP(ctx context.Context, l net.Listener, o Options) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	queue := make(chan stored, queueLength)
-	to, err := url.Parse(target)
-	if err != nil {
-		return err
+	targets := make([]*url.URL, len(o.Targets))
+	for i, target := range o.Targets {
+		var err error
+		if targets[i], err = url.Parse(target); err != nil {
+			return err
+		}
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: senders, DisableCompression: true}
 	defer transport.CloseIdleConnections()
@@ -49,8 +40,8 @@ func NetHTTP(ctx context.Context, l net.Listener, target string, log *slog.Logge
 				case <-ctx.Done():
 					return
 				case e := <-queue:
-					if err := forward(ctx, transport, to, e); err != nil {
-						log.Error("an event is lost", "error", err)
+					if err := forward(ctx, transport, e); err != nil {
+						o.Log.Error("an event is lost", "error", err)
 					}
 				}
 			}
@@ -72,15 +63,18 @@ func NetHTTP(ctx context.Context, l net.Listener, target string, log *slog.Logge
 				header[name] = values
 			}
 		}
-		select {
-		case queue <- stored{header, body}:
-			w.WriteHeader(http.StatusAccepted)
-		case <-ctx.Done():
-			w.WriteHeader(http.StatusServiceUnavailable)
+		for _, to := range targets {
+			select {
+			case queue <- stored{to, header, body}:
+			case <-ctx.Done():
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
 		}
+		w.WriteHeader(http.StatusAccepted)
 	})}
 	context.AfterFunc(ctx, func() { server.Close() })
-	err = server.Serve(l)
+	err := server.Serve(l)
 	cancel()
 	wg.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
@@ -89,9 +83,11 @@ func NetHTTP(ctx context.Context, l net.Listener, target string, log *slog.Logge
 	return err
 }
 
-func forward(ctx context.Context, transport *http.Transport, to *url.URL, e stored) error {
+// forward sends one event. Its header is another delivery's too, and a
+// transport only reads it.
+func forward(ctx context.Context, transport *http.Transport, e stored) error {
 	req := (&http.Request{
-		Method: http.MethodPost, URL: to, Host: to.Host, Header: e.header,
+		Method: http.MethodPost, URL: e.to, Host: e.to.Host, Header: e.header,
 		Body: io.NopCloser(bytes.NewReader(e.body)), ContentLength: int64(len(e.body)),
 	}).WithContext(ctx)
 	resp, err := transport.RoundTrip(req)

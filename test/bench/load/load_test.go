@@ -71,6 +71,9 @@ func TestTheSinkCountsWhatComesAgainAndForgetsOnReset(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if got := s.Counts()["/one"]; got != 10 {
+		t.Errorf("%d different events counted, want 10", got)
+	}
 	ids := new(tally.Bitset)
 	_, err = ids.ReadFrom(resp.Body)
 	resp.Body.Close()
@@ -84,6 +87,42 @@ func TestTheSinkCountsWhatComesAgainAndForgetsOnReset(t *testing.T) {
 	send()
 	if got := s.Stats().Paths["/one"]; got.Events != 10 || got.Duplicates != 0 {
 		t.Errorf("after reset %+v, want 10 events once", got)
+	}
+}
+
+func TestASlowPathDelaysNoOther(t *testing.T) {
+	s, address := serve(t)
+	control := httptest.NewServer(s.Control())
+	defer control.Close()
+	for query, want := range map[string]int{"path=/slow&delay=50ms": 204, "path=/slow&delay=soon": 400, "path=/slow&delay=-1s": 400} {
+		resp, err := http.Post(control.URL+"/delay?"+query, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: status %d, want %d", query, resp.StatusCode, want)
+		}
+	}
+	once := func(path string) time.Duration {
+		r, err := load.Run(t.Context(), load.Options{Address: address, Path: path, Events: 1}, new(tally.Bitset))
+		if err != nil || r.Accepted != 1 {
+			t.Errorf("%+v, %v, want one accepted", r, err)
+		}
+		return r.Max
+	}
+	slow := make(chan time.Duration)
+	go func() { slow <- once("/slow") }()
+	fast := once("/fast")
+	for range 4 { // the quickest of a few: this machine may do something else
+		fast = min(fast, once("/fast"))
+	}
+	if got := <-slow; got < 50*time.Millisecond || fast >= 50*time.Millisecond {
+		t.Errorf("slow %v and fast %v, want at least 50ms and less", got, fast)
+	}
+	s.Reset()
+	if got := once("/slow"); got > 50*time.Millisecond && once("/slow") > 50*time.Millisecond {
+		t.Errorf("%v after a reset, want no delay", got)
 	}
 }
 

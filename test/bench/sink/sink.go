@@ -2,7 +2,7 @@
 // answers each event 202 with nothing, and remembers per path which ids came, how
 // often one came again, and how long after it was sent. It reads
 // the events of package load and nothing else: a request that it does not
-// understand is counted and its connection closed.
+// understand is counted and its connection closed. It can take its time to answer.
 package sink
 
 import (
@@ -30,9 +30,10 @@ type Sink struct {
 // path is what came in on one path since the last reset.
 type path struct {
 	ids     atomic.Pointer[tally.Bitset]
-	events  atomic.Uint64
+	fresh   atomic.Uint64 // events whose id is in ids
 	again   atomic.Uint64
 	latency tally.Histogram
+	delay   atomic.Int64 // nanoseconds until the answer
 }
 
 var accepted = []byte("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
@@ -85,6 +86,9 @@ func (s *Sink) connection(conn net.Conn) {
 			return
 		}
 		p.take(e.id, time.Duration(time.Now().UnixNano()-e.sent))
+		if delay := p.delay.Load(); delay > 0 {
+			time.Sleep(time.Duration(delay))
+		}
 		if _, err := conn.Write(accepted); err != nil {
 			return
 		}
@@ -126,6 +130,10 @@ func parseEvent(head []byte) (e event, ok bool) {
 	return e, hasID && hasSent && hasLength
 }
 
+// Delay makes every answer on a path wait so long after its request, until the
+// next Delay or Reset.
+func (s *Sink) Delay(name string, d time.Duration) { s.path([]byte(name)).delay.Store(int64(d)) }
+
 func (s *Sink) path(name []byte) *path {
 	if p, ok := s.paths.Load(string(name)); ok {
 		return p.(*path)
@@ -137,9 +145,10 @@ func (s *Sink) path(name []byte) *path {
 }
 
 func (p *path) take(id uint64, age time.Duration) {
-	p.events.Add(1)
-	if !p.ids.Load().Add(id) {
+	p.latency.Add(age)
+	if p.ids.Load().Add(id) {
+		p.fresh.Add(1)
+	} else {
 		p.again.Add(1)
 	}
-	p.latency.Add(age)
 }
