@@ -219,6 +219,19 @@ type Reader interface {
 	// from the position returned, which is after the gap.
 	Read(ctx context.Context, shard ShardID, from Position, buf []Record) ([]Record, Position, error)
 
+	// Recent is Read for who must not wait, neither for a record nor for the
+	// medium: it appends what memory has and returns the position to go on from.
+	// all means that nothing more is durable, and Read would wait. Where it is
+	// false there is more than buf takes, or Read has to say what comes next.
+	Recent(shard ShardID, from Position, buf []Record) (records []Record, next Position, all bool)
+
+	// Follow has f told of every n records that have become durable in a shard
+	// from now on, of some perhaps of more than once. Whoever made them durable
+	// calls f and waits for it, with no lock held, from several goroutines at
+	// once: it must be quick, and neither append nor wait for anybody who does.
+	// There is one f; a call of the one before may still be under way.
+	Follow(f func(shard ShardID, n int))
+
 	// Get appends to buf the records at these ascending positions, however many.
 	// It does not wait. A position that holds no record (not yet, not any
 	// more) is left out. A record that cannot be read, or was declared lost,

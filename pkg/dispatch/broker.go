@@ -2,15 +2,12 @@ package dispatch
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/config"
 	"github.com/penstock-events/penstock/pkg/deliver"
-	"github.com/penstock-events/penstock/pkg/filter"
 	"github.com/penstock-events/penstock/pkg/journal"
 )
 
@@ -33,7 +30,8 @@ type broker struct {
 	routing gate
 	tables  []*table // the first decides from the start, each other from its own positions on
 
-	scanned []atomic.Uint64 // by shard: every record below has been offered
+	scanned  []atomic.Uint64 // by shard: every record below has been offered
+	scanners []scanner       // by shard
 
 	mu      sync.Mutex
 	lanes   map[channel.UID]*lane
@@ -53,6 +51,7 @@ func newBroker(d *Dispatcher, conf *config.Broker, log channel.BrokerLog) (*brok
 		lanes:   make(map[channel.UID]*lane), pulse: make(chan struct{}, 1),
 	}
 	b.scanned = make([]atomic.Uint64, len(b.shards))
+	b.scanners = make([]scanner, len(b.shards))
 	b.saved = make([]channel.Position, len(b.shards))
 	b.ctx, b.cancel = context.WithCancel(d.scanning)
 	for _, change := range log.Routes() {
@@ -77,80 +76,6 @@ func (b *broker) abandon() {
 	b.cancel()
 	for _, l := range b.list() {
 		l.metrics.Close()
-	}
-}
-
-// start begins to scan; the lanes have their settings.
-func (b *broker) start() {
-	for i := range b.shards {
-		b.d.scanners.Go(func() { b.scan(i) })
-	}
-	b.d.scanners.Go(b.flushLoop)
-}
-
-// scan offers each record of one shard to the lanes that want it.
-func (b *broker) scan(shard int) {
-	records := make([]channel.Record, 0, readAhead)
-	var m matcher
-	from := channel.Position(b.scanned[shard].Load())
-	for {
-		batch, next, err := b.log.Read(b.ctx, b.shards[shard], from, records[:0])
-		b.match(shard, batch, &m)
-		clear(batch) // let go of the events
-		if next > from {
-			from = next
-			b.scanned[shard].Store(uint64(from))
-			b.beat()
-		}
-		if err == nil {
-			continue
-		}
-		gap, isGap := errors.AsType[*channel.GapError](err)
-		switch {
-		case isGap:
-			b.gap(gap)
-		case b.ctx.Err() != nil || errors.Is(err, channel.ErrClosed) || errors.Is(err, channel.ErrNoBroker):
-			return
-		default:
-			b.d.log.Error("channel cannot be read", "broker", b.name, "shard", b.shards[shard], "err", err)
-			if !wait(b.ctx, time.Second) {
-				return
-			}
-		}
-	}
-}
-
-// matcher is what one scanner uses again and again.
-type matcher struct {
-	scratch filter.Scratch
-	wanted  []*journal.Trigger // by, for the journal
-}
-
-// match offers records, each by the trigger set of its own time.
-func (b *broker) match(shard int, records []channel.Record, m *matcher) {
-	b.routing.enter()
-	defer b.routing.leave()
-	at := 0
-	for i := range records {
-		r := &records[i]
-		for at+1 < len(b.tables) && b.tables[at+1].from[b.shards[shard]] <= r.Position {
-			at++
-		}
-		if at >= len(b.tables) {
-			continue // no trigger was ever routed
-		}
-		t := b.tables[at]
-		wanted := t.index.Match(r.Event, &m.scratch)
-		if b.journal != nil {
-			m.wanted = m.wanted[:0]
-			for _, n := range wanted {
-				m.wanted = append(m.wanted, t.lanes[n].journal)
-			}
-			b.journal.Matched(b.shards[shard], r, m.wanted)
-		}
-		for _, n := range wanted {
-			t.lanes[n].offer(shard, r)
-		}
 	}
 }
 

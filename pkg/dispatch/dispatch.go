@@ -156,6 +156,9 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	d.stop()
 	d.scanners.Wait()
 	for _, b := range *d.brokers.Load() {
+		b.routing.shut() // for good: also those who store an event offer none any more
+	}
+	for _, b := range *d.brokers.Load() {
 		b.stopLanes()
 	}
 	drained := make(chan struct{})

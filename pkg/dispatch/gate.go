@@ -31,11 +31,23 @@ func (g *gate) enter() {
 	g.inside++
 }
 
+// tryEnter is enter for who must not wait: false where it is shut.
+func (g *gate) tryEnter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	g.inside++
+	return true
+}
+
 func (g *gate) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.inside--
-	g.cond().Broadcast()
+	if g.inside--; g.closed {
+		g.cond().Broadcast()
+	}
 }
 
 // shut lets nobody in any more and waits until all have left. One goroutine

@@ -28,6 +28,7 @@ type broker struct {
 	shards []*stream
 	dead   *stream
 
+	follower atomic.Pointer[func(channel.ShardID, int)]
 	turn     atomic.Uint64
 	keying   atomic.Uint32
 	bytes    atomic.Int64 // stored and queued, all kinds

@@ -364,6 +364,19 @@ func (l *Log) publish() {
 		r.answer(nil)
 	}
 	l.batch, l.lazied = l.batch[:0], l.lazied[:0]
+	l.tell()
+}
+
+// tell tells the followers of the streams that have got something.
+func (l *Log) tell() {
+	for i, s := range l.freshened {
+		n := s.fresh
+		s.fresh, l.freshened[i] = 0, nil
+		if follow := s.broker.follower.Load(); follow != nil {
+			(*follow)(s.shard(), n)
+		}
+	}
+	l.freshened = l.freshened[:0]
 }
 
 // enact changes the state as the request's frames say. Under Log.mu.
@@ -376,6 +389,9 @@ func (l *Log) enact(r *request) {
 			s, size := r.broker.shards[r.shards[i]], frameSize(e.Size())
 			s.note(r.ids[i].Position, off, size, r.time)
 			l.remember(s, channel.Record{Position: r.ids[i].Position, Time: at, Event: e})
+			if s.fresh++; s.fresh == 1 {
+				l.freshened = append(l.freshened, s)
+			}
 			off += size
 		}
 	case kindDead:

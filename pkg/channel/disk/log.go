@@ -123,6 +123,7 @@ type Log struct {
 	spare           File        // the next segment's file
 	taken           []*request
 	batch           []*request // in buf
+	freshened       []*stream  // whose followers are to be told
 	lazied          []lazied   // in buf
 	buf             []byte     // frames to be written, after those that are
 	spilt           int64      // bytes of the commit that are written at tailOff, and not synced

@@ -58,6 +58,39 @@ func (b *broker) Read(ctx context.Context, shard channel.ShardID, from channel.P
 	}
 }
 
+// Recent implements channel.Reader.
+func (b *broker) Recent(shard channel.ShardID, from channel.Position, buf []channel.Record) ([]channel.Record, channel.Position, bool) {
+	s, err := b.shard(shard)
+	if err != nil {
+		return buf, from, false
+	}
+	from = max(from, 1)
+	b.log.mu.Lock()
+	defer b.log.mu.Unlock()
+	if b.readable() != nil {
+		return buf, from, false
+	}
+	start := max(from, s.earliest())
+	if b.log.swallowed(s, from, min(start, s.next)) != nil {
+		return buf, from, false
+	}
+	first := s.next - channel.Position(s.tail.len())
+	switch {
+	case start >= s.next:
+		return buf, from, true
+	case start < first:
+		return buf, from, false
+	}
+	i := s.tail.head + int(start-first)
+	n := min(cap(buf)-len(buf), len(s.tail.records)-i)
+	buf = append(buf, s.tail.records[i:i+n]...)
+	next := start + channel.Position(n)
+	return buf, next, next >= s.next
+}
+
+// Follow implements channel.Reader.
+func (b *broker) Follow(f func(channel.ShardID, int)) { b.follower.Store(&f) }
+
 // readable says why nothing can be read. Under Log.mu.
 func (b *broker) readable() error {
 	if b.gone.Load() {

@@ -39,6 +39,7 @@ type stream struct {
 	next   channel.Position // after the last durable record
 	assign channel.Position // after the last record given a position; committer only
 	touch  uint64           // segment that has room for this stream's entry; committer only
+	fresh  int              // records that its follower has not been told of; committer only
 
 	skipped *roaring64.Bitmap // dead letters that a repair found gone
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/event"
@@ -23,8 +24,9 @@ type broker struct {
 	shards   []*shard
 	turn     uint64 // of the requests, for events without a key
 	receipts channel.Receipts
-	used     int64  // bytes charged, dead letters included
-	retained int64  // of these, bytes of settled events
+	follower atomic.Pointer[func(channel.ShardID, int)]
+	used     int64 // bytes charged, dead letters included
+	retained int64 // of these, bytes of settled events
 	routes   channel.RouteTable
 	dead     graveyard
 }
@@ -121,8 +123,32 @@ func (l *Log) Append(ctx context.Context, uid channel.UID, events []event.Event)
 		}
 		return nil, refuse(channel.ErrNoBroker)
 	}
-	return b.append(events)
+	ids, err := b.append(events)
+	if follow := b.follower.Load(); follow != nil && err == nil && len(ids) > 0 {
+		b.tell(*follow, ids)
+	}
+	return ids, err
 }
+
+// tell names each shard once that has got something.
+func (b *broker) tell(follow func(channel.ShardID, int), ids []channel.Stored) {
+	if len(ids) == 1 {
+		follow(ids[0].Shard, 1)
+		return
+	}
+	counts := make([]int, len(b.shards))
+	for _, id := range ids {
+		counts[id.Shard]++
+	}
+	for shard, n := range counts {
+		if n > 0 {
+			follow(channel.ShardID(shard), n)
+		}
+	}
+}
+
+// Follow implements channel.Reader.
+func (b *broker) Follow(f func(channel.ShardID, int)) { b.follower.Store(&f) }
 
 // append stores the events of one request.
 func (b *broker) append(events []event.Event) ([]channel.Stored, error) {
@@ -201,6 +227,20 @@ func (b *broker) Read(ctx context.Context, id channel.ShardID, from channel.Posi
 			return buf, from, ctx.Err()
 		}
 	}
+}
+
+// Recent implements channel.Reader: memory has everything.
+func (b *broker) Recent(id channel.ShardID, from channel.Position, buf []channel.Record) ([]channel.Record, channel.Position, bool) {
+	had := len(buf)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s, err := b.shard(id)
+	if err != nil || b.ended != nil {
+		return buf, from, false
+	}
+	buf, err = s.read(from, buf)
+	next := after(from, buf[had:], nil)
+	return buf, next, err == nil && (len(buf) < cap(buf) || next >= s.next)
 }
 
 // after is the position to go on from when these records have been read.

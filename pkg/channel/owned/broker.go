@@ -49,6 +49,20 @@ func (b *broker) Read(ctx context.Context, shard channel.ShardID, from channel.P
 	return records, next, b.outside(err)
 }
 
+// Recent implements channel.Reader.
+func (b *broker) Recent(shard channel.ShardID, from channel.Position, buf []channel.Record) ([]channel.Record, channel.Position, bool) {
+	inside, err := b.inside(shard)
+	if err != nil {
+		return buf, from, false // Read says it
+	}
+	return b.BrokerLog.Recent(inside, from, buf)
+}
+
+// Follow implements channel.Reader.
+func (b *broker) Follow(f func(shard channel.ShardID, n int)) {
+	b.BrokerLog.Follow(func(inside channel.ShardID, n int) { f(inside+b.first, n) })
+}
+
 // Get implements channel.Reader.
 func (b *broker) Get(ctx context.Context, shard channel.ShardID, positions []channel.Position, buf []channel.Record) ([]channel.Record, error) {
 	inside, err := b.inside(shard)
