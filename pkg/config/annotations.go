@@ -130,6 +130,9 @@ func supported() []setting {
 // not ready: to run it without would be to break a promise it relies on.
 func (c *compiler) settings(o *Object) settings {
 	var s settings
+	if len(o.Settings) == 0 && len(o.Annotations) == 0 {
+		return s
+	}
 	for _, key := range slices.Sorted(maps.Keys(o.Settings)) {
 		// Knative's own ConfigMaps carry an example, and a channel template that a
 		// Broker gets by defaulting.

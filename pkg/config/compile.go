@@ -18,8 +18,9 @@ const MaxObjects = 100_000
 type Options struct {
 	Generation uint64
 
-	// Previous is the Snapshot before this one. Filters that did not change are
-	// taken from it, which spares compiling them again. nil does without.
+	// Previous is the Snapshot before this one. Filters and Triggers that did not
+	// change are taken from it: the first need not be compiled again. nil does
+	// without.
 	Previous *Snapshot
 
 	// Resolve finds the URL of a reference. nil knows none. A reference to one of
@@ -64,7 +65,6 @@ func Compile(objects []*Object, o Options) *Snapshot {
 	c := &compiler{
 		Options: o,
 		s:       &Snapshot{generation: o.Generation, removed: o.Removed},
-		known:   make(map[channel.UID]*Trigger),
 	}
 	c.fill()
 	c.problems = append(c.problems, o.Problems...)
@@ -100,6 +100,7 @@ type compiler struct {
 	reason, message string // first fault of the object at hand
 	faults          int    // and how many there are
 	before          int    // how many problems the objects before it had
+	trigger         Trigger
 }
 
 func (c *compiler) fill() {
@@ -117,6 +118,7 @@ func (c *compiler) fill() {
 		c.Limit = MaxObjects
 	}
 	if c.Previous != nil {
+		c.known = make(map[channel.UID]*Trigger, len(c.Previous.triggers))
 		for _, t := range c.Previous.triggers {
 			c.known[t.UID] = t
 		}

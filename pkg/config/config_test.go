@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -284,6 +285,67 @@ func TestSameObjectsGiveTheSameSnapshot(t *testing.T) {
 	for range 20 {
 		if got := fmt.Sprint(Compile(objects, Options{}).Problems()); got != want {
 			t.Fatalf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+}
+
+// A Trigger of the Snapshot before stands for one that is declared the same.
+// Whatever there may be to a Trigger, no change of it may be missed.
+func TestTriggersThatDidNotChangeAreThoseOfTheSnapshotBefore(t *testing.T) {
+	declared := func() []*Object {
+		return []*Object{
+			{Kind: KindBroker, Namespace: "default", Name: "default", UID: "b", Broker: &BrokerSpec{}},
+			{Kind: KindTrigger, Namespace: "default", Name: "a", UID: "t", Trigger: &TriggerSpec{Broker: "default", Subscriber: &Destination{URI: "http://a"}}},
+		}
+	}
+	first := Compile(declared(), Options{})
+	again := Compile(declared(), Options{Previous: first})
+	was, _ := first.Trigger("default", "a")
+	if now, _ := again.Trigger("default", "a"); now != was || !was.Ready {
+		t.Errorf("%+v is not taken from the snapshot before: %+v", now, was)
+	}
+	moved := declared()
+	moved[1].Trigger.Subscriber.URI = "http://b"
+	if now, _ := Compile(moved, Options{Previous: first}).Trigger("default", "a"); now.Subscriber != "http://b" || was.Subscriber != "http://a" {
+		t.Errorf("changed to %+v, was %+v", now, was)
+	}
+
+	fields := reflect.TypeFor[Trigger]()
+	for i := range fields.NumField() {
+		if fields.Field(i).Name == "FilterSpec" {
+			continue // stands in Filter
+		}
+		changed := *was
+		f := reflect.ValueOf(&changed).Elem().Field(i)
+		other := reflect.New(f.Type()).Elem()
+		switch f.Kind() {
+		case reflect.String:
+			other.SetString(f.String() + "x")
+		case reflect.Bool:
+			other.SetBool(!f.Bool())
+		case reflect.Int:
+			other.SetInt(f.Int() + 1)
+		case reflect.Float64:
+			other.SetFloat(f.Float() + 1)
+		default:
+			switch f.Interface().(type) {
+			case *filter.Filter:
+				other.Set(reflect.ValueOf(new(filter.Filter)))
+			case deliver.Policy:
+				p := was.Policy
+				p.Retry++
+				other.Set(reflect.ValueOf(p))
+			case Start:
+				other.Set(reflect.ValueOf(Start{Earliest: true}))
+			case time.Time:
+				other.Set(reflect.ValueOf(was.HeldUntil.Add(time.Second)))
+			default:
+				t.Fatalf("there is nothing here to change %s with", fields.Field(i).Name)
+			}
+		}
+		f.Set(other)
+		if was.same(&changed) {
+			t.Errorf("another %s is not noticed", fields.Field(i).Name)
 		}
 	}
 }

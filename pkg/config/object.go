@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -81,7 +82,9 @@ type Resolved struct {
 	DeadLetterSink string // the object's own; a Trigger without one falls back to its Broker's
 }
 
-// FieldLine is the line on which a field such as spec.delivery.retry stands.
+// FieldLine is the line on which a field such as spec.delivery.retry stands,
+// counted from the object's own: 0 is Object.Line. Objects of the same shape
+// may share theirs.
 type FieldLine struct {
 	Field string
 	Line  int
@@ -180,7 +183,7 @@ func (o *Object) origin(field string) string {
 	for ; field != ""; field = parent(field) {
 		for _, l := range o.Lines {
 			if l.Field == field {
-				return origin(o.File, l.Line)
+				return origin(o.File, o.Line+l.Line)
 			}
 		}
 	}
@@ -205,7 +208,7 @@ func origin(file string, line int) string {
 	if line == 0 {
 		return file
 	}
-	return fmt.Sprintf("%s:%d", file, line)
+	return file + ":" + strconv.Itoa(line)
 }
 
 // CheckName says what is wrong with an object's namespace and name. They are

@@ -13,7 +13,8 @@ import (
 // addTrigger compiles one Trigger into the snapshot.
 func (c *compiler) addTrigger(o *Object) {
 	c.begin(o)
-	t := &Trigger{
+	t := &c.trigger
+	*t = Trigger{
 		UID:             o.UID,
 		Namespace:       o.Namespace,
 		Name:            o.Name,
@@ -33,7 +34,29 @@ func (c *compiler) addTrigger(o *Object) {
 	c.delivery(o, t, s)
 	c.broker(o, t)
 	t.Ready, t.Reason, t.Message = c.verdict()
-	c.s.triggers = append(c.s.triggers, t)
+	c.keep(t)
+}
+
+// keep adds a Trigger to the snapshot: where nothing of it has changed, that of
+// the previous one, so that thousands are not there twice.
+func (c *compiler) keep(t *Trigger) {
+	if old := c.known[t.UID]; old != nil && old.same(t) {
+		c.s.triggers = append(c.s.triggers, old)
+		return
+	}
+	made := *t
+	c.s.triggers = append(c.s.triggers, &made)
+}
+
+// same compares all of two Triggers. FilterSpec stands in Filter, which filter
+// takes over only where that is equal; without one there is no telling.
+func (t *Trigger) same(u *Trigger) bool {
+	return t.Filter != nil && t.Filter == u.Filter &&
+		t.UID == u.UID && t.Namespace == u.Namespace && t.Name == u.Name && t.Broker == u.Broker && t.BrokerNamespace == u.BrokerNamespace &&
+		t.Subscriber == u.Subscriber && t.ScalesFromZero == u.ScalesFromZero && t.Policy == u.Policy && t.Format == u.Format &&
+		t.DeadLetterSink == u.DeadLetterSink && t.Concurrency == u.Concurrency && t.Rate == u.Rate && t.Paused == u.Paused && t.Steady == u.Steady &&
+		t.Ordered == u.Ordered && t.Start == u.Start && t.Held == u.Held && t.HeldUntil.Equal(u.HeldUntil) &&
+		t.Ready == u.Ready && t.Reason == u.Reason && t.Message == u.Message && t.Origin == u.Origin && t.Version == u.Version
 }
 
 // hold keeps matching for a Trigger that is gone from its source, so that
@@ -43,7 +66,7 @@ func (c *compiler) hold(o *Object, t *Trigger) {
 	c.forgive()
 	t.Held, t.HeldUntil = true, o.HeldUntil
 	t.Ready, t.Reason, t.Message = false, ReasonRemoved, held(o)
-	c.s.triggers = append(c.s.triggers, t)
+	c.keep(t)
 }
 
 // filter compiles the filter. One that is wrong in form or does not compile
@@ -52,7 +75,7 @@ func (c *compiler) filter(o *Object, t *Trigger) {
 	if slices.ContainsFunc(o.Faults, hidesFilter) {
 		return
 	}
-	if old := c.known[o.UID]; old != nil && old.Filter != nil && reflect.DeepEqual(old.FilterSpec, t.FilterSpec) {
+	if old := c.known[o.UID]; old != nil && old.Filter != nil && sameSpec(&old.FilterSpec, &t.FilterSpec) {
 		t.Filter = old.Filter
 		return
 	}
@@ -67,6 +90,15 @@ func (c *compiler) filter(o *Object, t *Trigger) {
 	} else {
 		c.fault(o, "spec.filters", ReasonFilterInvalid, err.Error())
 	}
+}
+
+// sameSpec compares two filters. Those of an object that its source did not
+// read again are one.
+func sameSpec(a, b *filter.Spec) bool {
+	if len(a.Filters) > 0 && len(a.Filters) == len(b.Filters) && &a.Filters[0] == &b.Filters[0] && a.Attributes == nil && b.Attributes == nil {
+		return true
+	}
+	return reflect.DeepEqual(a, b)
 }
 
 // hidesFilter reports whether, with this fault, the filter that was read may
@@ -98,6 +130,10 @@ func (c *compiler) subscriber(o *Object, t *Trigger) {
 	var found *string
 	if o.Resolved != nil {
 		found = &o.Resolved.Subscriber
+	}
+	if old := c.known[o.UID]; old != nil && found == nil && d.URI == old.Subscriber && *d == (Destination{URI: d.URI}) {
+		t.Subscriber = d.URI // was good before
+		return
 	}
 	url, err := c.destination(o, d, found)
 	if err != nil {

@@ -43,8 +43,9 @@ type broker struct {
 	started atomic.Bool             // a trigger set is in force and the scanners run
 }
 
-// newBroker takes up where the log says delivery has come to.
-func newBroker(d *Dispatcher, conf *config.Broker, log channel.BrokerLog) (*broker, error) {
+// newBroker takes up where the log says delivery has come to. triggers are
+// those declared now, which need not be those in the log.
+func newBroker(d *Dispatcher, conf *config.Broker, log channel.BrokerLog, triggers []*config.Trigger) (*broker, error) {
 	b := &broker{
 		d: d, uid: conf.UID, name: conf.FullName(), log: log, appender: d.opts.Logs[conf.Channel], shards: log.Shards(),
 		journal: d.opts.Journal.Broker(conf.UID, conf.FullName()),
@@ -54,8 +55,9 @@ func newBroker(d *Dispatcher, conf *config.Broker, log channel.BrokerLog) (*brok
 	b.scanners = make([]scanner, len(b.shards))
 	b.saved = make([]channel.Position, len(b.shards))
 	b.ctx, b.cancel = context.WithCancel(d.scanning)
+	declared := declaredFilters(triggers)
 	for _, change := range log.Routes() {
-		if err := b.recall(change); err != nil {
+		if err := b.recall(change, declared); err != nil {
 			b.abandon()
 			return nil, err
 		}
@@ -151,9 +153,12 @@ func (b *broker) apply(ctx context.Context, held bool, triggers []*config.Trigge
 	for _, t := range triggers {
 		present[t.UID] = true
 		l := b.lane(t.UID, t.FullName())
-		conf := b.confOf(t, l.settings())
+		was := l.settings()
+		conf := b.confOf(t, was)
 		conf.deliverable = conf.deliverable && !held
-		l.configure(conf)
+		if conf != was {
+			l.configure(conf)
+		}
 	}
 	err := b.route(ctx, triggers, present, removed)
 	b.mu.Lock()

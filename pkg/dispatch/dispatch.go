@@ -213,13 +213,14 @@ func (d *Dispatcher) Apply(ctx context.Context, s *config.Snapshot) error {
 		if b == nil && !conf.Ready && !conf.Held {
 			continue // never ran: there is nothing to keep
 		}
-		b, err := d.open(ctx, conf, b)
+		triggers := s.TriggersOf(conf.Namespace, conf.Name)
+		b, err := d.open(ctx, conf, b, triggers)
 		if err != nil {
 			errs = append(errs, &BrokerError{conf.UID, conf.FullName(), err})
 			continue
 		}
 		brokers[conf.UID] = b
-		if err := b.apply(ctx, conf.Held, s.TriggersOf(conf.Namespace, conf.Name), removed); err != nil {
+		if err := b.apply(ctx, conf.Held, triggers, removed); err != nil {
 			errs = append(errs, &BrokerError{conf.UID, conf.FullName(), err})
 		}
 	}
@@ -266,7 +267,7 @@ func (e *BrokerError) Error() string { return "broker " + e.Name + ": " + e.Err.
 func (e *BrokerError) Unwrap() error { return e.Err }
 
 // open opens a broker's log, and starts its scanners if it is new.
-func (d *Dispatcher) open(ctx context.Context, conf *config.Broker, b *broker) (*broker, error) {
+func (d *Dispatcher) open(ctx context.Context, conf *config.Broker, b *broker, triggers []*config.Trigger) (*broker, error) {
 	log := d.opts.Logs[conf.Channel]
 	if log == nil {
 		return nil, fmt.Errorf("this process has no channel of kind %s", conf.Channel)
@@ -276,7 +277,7 @@ func (d *Dispatcher) open(ctx context.Context, conf *config.Broker, b *broker) (
 		return nil, err
 	}
 	if b == nil {
-		return newBroker(d, conf, opened)
+		return newBroker(d, conf, opened, triggers)
 	}
 	return b, nil
 }

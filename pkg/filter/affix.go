@@ -5,15 +5,20 @@ import (
 	"strings"
 )
 
-// affixes finds which of many prefixes (or suffixes) a text has, at the cost
-// of one binary search plus those found. The greatest entry not above a text
-// in sorted order begins with every entry that the text begins with: they are
-// found by going from it along shorter.
+// affixes finds which of many prefixes (or suffixes) a text has: it walks a
+// tree of them along the text, at a cost that follows the text's length and
+// not their number. The tree lies in two arrays, a node's kids side by side.
 type affixes struct {
-	texts   []string // sorted
-	shorter []int32  // the longest other entry that texts[i] begins with, -1 if none
-	buckets []uint32 // the bucket that belongs to texts[i]
-	suffix  bool     // compare from the end
+	nodes  []affixNode
+	firsts []byte // the first byte of each node's label, as the walk meets it
+	suffix bool   // walk from the end
+}
+
+// affixNode adds its label to those on the way to it.
+type affixNode struct {
+	label    string
+	bucket   int32 // of the affix that ends here, -1 if none does
+	from, to uint32
 }
 
 // newAffixes returns nil if there are none.
@@ -21,50 +26,61 @@ func newAffixes(buckets map[string]uint32, suffix bool) *affixes {
 	if len(buckets) == 0 {
 		return nil
 	}
-	a := &affixes{
-		texts:   make([]string, 0, len(buckets)),
-		shorter: make([]int32, len(buckets)),
-		buckets: make([]uint32, len(buckets)),
-		suffix:  suffix,
-	}
+	texts := make([]string, 0, len(buckets))
 	for text := range buckets {
-		a.texts = append(a.texts, text)
+		texts = append(texts, text)
 	}
-	slices.SortFunc(a.texts, a.compare)
-	var open []int32 // entries that the current one may begin with, nested
-	for i, text := range a.texts {
-		for len(open) > 0 && !a.has(text, a.texts[open[len(open)-1]]) {
-			open = open[:len(open)-1]
+	a := &affixes{suffix: suffix}
+	slices.SortFunc(texts, a.compare)
+	// Each node is made before its kids; waiting are those whose kids are to come.
+	type branch struct {
+		texts []string // that share depth bytes
+		depth int
+		node  int
+	}
+	a.nodes, a.firsts = append(a.nodes, affixNode{bucket: -1}), append(a.firsts, 0)
+	for waiting := []branch{{texts, 0, 0}}; len(waiting) > 0; {
+		b := waiting[0]
+		waiting = waiting[1:]
+		if len(b.texts[0]) == b.depth {
+			a.nodes[b.node].bucket = int32(buckets[b.texts[0]])
+			b.texts = b.texts[1:]
 		}
-		a.shorter[i] = -1
-		if len(open) > 0 {
-			a.shorter[i] = open[len(open)-1]
+		a.nodes[b.node].from = uint32(len(a.nodes))
+		for len(b.texts) > 0 {
+			first := a.at(b.texts[0], b.depth)
+			n := 1
+			for n < len(b.texts) && a.at(b.texts[n], b.depth) == first {
+				n++
+			}
+			depth := b.depth + 1
+			for depth < len(b.texts[0]) && depth < len(b.texts[n-1]) && a.at(b.texts[0], depth) == a.at(b.texts[n-1], depth) {
+				depth++
+			}
+			waiting = append(waiting, branch{b.texts[:n], depth, len(a.nodes)})
+			a.nodes = append(a.nodes, affixNode{label: a.cut(b.texts[0], b.depth, depth), bucket: -1})
+			a.firsts = append(a.firsts, first)
+			b.texts = b.texts[n:]
 		}
-		a.buckets[i] = buckets[text]
-		open = append(open, int32(i))
+		a.nodes[b.node].to = uint32(len(a.nodes))
 	}
 	return a
 }
 
-// last is the greatest entry not above text, -1 if there is none.
-func (a *affixes) last(text string) int32 {
-	low, high := 0, len(a.texts)
-	for low < high {
-		mid := int(uint(low+high) >> 1)
-		if a.compare(a.texts[mid], text) <= 0 {
-			low = mid + 1
-		} else {
-			high = mid
-		}
+// at is the byte of text that the walk meets after i others.
+func (a *affixes) at(text string, i int) byte {
+	if a.suffix {
+		return text[len(text)-1-i]
 	}
-	return int32(low) - 1
+	return text[i]
 }
 
-func (a *affixes) has(text, affix string) bool {
+// cut is what the walk meets of text after from bytes, up to to.
+func (a *affixes) cut(text string, from, to int) string {
 	if a.suffix {
-		return strings.HasSuffix(text, affix)
+		return text[len(text)-to : len(text)-from]
 	}
-	return strings.HasPrefix(text, affix)
+	return text[from:to]
 }
 
 func (a *affixes) compare(x, y string) int {

@@ -151,13 +151,15 @@ func (d *Dialect) set() []string {
 
 func (c *compiler) terms(op op, m map[string]string, path string) node {
 	n := node{op: opTerms, kids: make([]node, 0, len(m))}
-	for _, name := range slices.Sorted(maps.Keys(m)) {
+	for _, name := range sorted(m) {
 		c.count(path, 1)
 		c.name(path, name)
-		if m[name] == "" {
+		switch want := m[name]; {
+		case want == "":
 			c.fail(path+key(name), "value is empty")
+		case !fine(want):
+			c.text(path+key(name), want)
 		}
-		c.text(path+key(name), m[name])
 		n.kids = append(n.kids, node{op: op, name: name, want: m[name]})
 	}
 	if len(n.kids) == 1 {
@@ -183,11 +185,10 @@ func (c *compiler) cesql(expression, path string) node {
 
 // name checks an attribute name as Knative's webhook does: ^[a-z][a-z0-9]*$.
 func (c *compiler) name(path, name string) {
-	path += key(name)
 	if !validName(name) || name[0] < 'a' {
-		c.fail(path, "not an attribute name: want lower case letters and digits, beginning with a letter")
+		c.fail(path+key(name), "not an attribute name: want lower case letters and digits, beginning with a letter")
 	} else if len(name) > event.MaxNameBytes {
-		c.fail(path, "attribute name is longer than %d bytes", event.MaxNameBytes)
+		c.fail(path+key(name), "attribute name is longer than %d bytes", event.MaxNameBytes)
 	}
 }
 
@@ -210,6 +211,19 @@ func validName(name string) bool {
 	}
 	return name != ""
 }
+
+// sorted are the keys of a map, which nearly always has one.
+func sorted(m map[string]string) []string {
+	if len(m) == 1 {
+		for name := range m {
+			return []string{name}
+		}
+	}
+	return slices.Sorted(maps.Keys(m))
+}
+
+// fine reports whether c.text finds no fault.
+func fine(text string) bool { return len(text) <= MaxTextBytes && utf8.ValidString(text) }
 
 func (c *compiler) text(path, text string) {
 	if len(text) > MaxTextBytes {

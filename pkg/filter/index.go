@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/penstock-events/penstock/pkg/event"
@@ -10,10 +11,13 @@ import (
 //
 // Each filter is filed under one condition it cannot do without, the rarest
 // among all filters; an event is looked up under the attributes it has, and
-// the filters found are asked. Filters that have no such condition, such as
-// those with nothing but a not, are asked about every event.
+// the filters found are asked, those excepted that have no other condition.
+// CESQL is filed under what must hold for it to be true: =, IN, LIKE and EXISTS
+// of an attribute, and what AND and OR make of them. Filters that have no such
+// condition, such as those with nothing but a not, are asked about every event.
 type Index struct {
 	filters []*Filter
+	decided []bool // to be found is to match; scanned filters are none of these
 	root    level
 }
 
@@ -72,7 +76,7 @@ func (ix *Index) Match(e event.Event, s *Scratch) []int {
 		} else {
 			ord, scan = scan[0], scan[1:]
 		}
-		if ix.filters[ord].Match(e) {
+		if ix.decided[ord] || ix.filters[ord].Match(e) {
 			s.matches = append(s.matches, int(ord))
 		}
 	}
@@ -99,6 +103,9 @@ func (l *level) collect(e event.Event, to []uint32) []uint32 {
 		}
 	}
 	for _, i := range l.aliases {
+		if _, own := e.Attribute(l.attrs[i].name); own {
+			continue // walked by above
+		}
 		if v, ok := alias(e, l.attrs[i].name); ok {
 			to = l.collectValue(&l.attrs[i], v.Text, e, to)
 		}
@@ -125,10 +132,21 @@ func (l *level) collectValue(a *attrIndex, text string, e event.Event, to []uint
 	return to
 }
 
+// collectAffixes walks the tree; see affixes.
 func (l *level) collectAffixes(a *affixes, text string, e event.Event, to []uint32) []uint32 {
-	for i := a.last(text); i >= 0; i = a.shorter[i] {
-		if a.has(text, a.texts[i]) {
-			to = l.collectBucket(a.buckets[i], e, to)
+	n := &a.nodes[0] // no affix is empty
+	for depth := 0; depth < len(text); {
+		kid := bytes.IndexByte(a.firsts[n.from:n.to], a.at(text, depth))
+		if kid < 0 {
+			break
+		}
+		n = &a.nodes[int(n.from)+kid]
+		end := depth + len(n.label)
+		if end > len(text) || a.cut(text, depth, end) != n.label {
+			break
+		}
+		if depth = end; n.bucket >= 0 {
+			to = l.collectBucket(uint32(n.bucket), e, to)
 		}
 	}
 	return to

@@ -4,13 +4,14 @@ import "slices"
 
 // NewIndex files the filters. Ordinals are positions in the slice; a nil
 // filter has one too and never matches. Building takes time in proportion to
-// the clauses there are: a few milliseconds for 1,000 filters.
+// the clauses there are: some 10 ms for 10,000 filters.
 func NewIndex(filters []*Filter) *Index {
-	ix := &Index{filters: slices.Clone(filters)}
+	ix := &Index{filters: slices.Clone(filters), decided: make([]bool, len(filters))}
 	ords := make([]uint32, 0, len(filters))
 	for i, f := range filters {
 		if f != nil {
 			ords = append(ords, uint32(i))
+			ix.decided[i] = f.decides()
 		}
 	}
 	b := builder{filters: ix.filters}
@@ -32,86 +33,101 @@ const (
 
 // level files filters by conditions other than used, which all of them share.
 func (b *builder) level(ords []uint32, used []term) *level {
-	counts := b.count(ords)
-	weigh := func(c cover) int { return weight(c, counts, len(ords)) }
+	c := newCoverer(len(ords))
+	covers := make([]cover, 0, len(ords)) // of all filters, one after the other
+	spans := make([]span, len(ords))
+	for i, ord := range ords {
+		before, from := c.choices, len(covers)
+		own := c.of(b.filters[ord])
+		for _, one := range own {
+			c.count(one)
+		}
+		// Where there is something to choose it is chosen below.
+		if spans[i].again = c.choices > before; !spans[i].again {
+			covers = append(covers, own...)
+		}
+		spans[i].from, spans[i].to = from, len(covers)
+	}
+	c.counting = false
+
 	l := &level{}
-	filed := newFiling()
-	for _, ord := range ords {
-		covers := b.filters[ord].root.covers(weigh)
-		covers = slices.DeleteFunc(covers, func(c cover) bool {
-			return slices.ContainsFunc(c, func(t term) bool { return slices.Contains(used, t) })
-		})
-		c := lightest(covers, weigh)
-		if c == nil {
+	filed := filing{places: make([]uint32, len(c.terms))}
+	chosen := make([]cover, len(ords))
+	for i, ord := range ords {
+		own := covers[spans[i].from:spans[i].to]
+		if spans[i].again {
+			own = c.of(b.filters[ord])
+		}
+		if len(used) > 0 {
+			own = slices.DeleteFunc(own, func(one cover) bool {
+				return slices.ContainsFunc(one, func(t uint32) bool { return slices.Contains(used, c.terms[t]) })
+			})
+		}
+		best := c.lightest(own)
+		if best < 0 {
 			l.scan = append(l.scan, ord)
 			continue
 		}
-		for _, t := range c {
-			filed.add(t, ord)
-		}
+		chosen[i] = own[best]
+		filed.announce(chosen[i])
 	}
-	for i := range filed.terms {
-		l.addBucket(b, filed.terms[i], filed.ords[i], used)
+	filed.open()
+	for i, ord := range ords {
+		filed.add(chosen[i], ord)
 	}
-	l.buildAttrs(filed.terms)
+	terms := make([]term, len(filed.numbers))
+	for i, n := range filed.numbers {
+		terms[i] = c.terms[n]
+		l.addBucket(b, terms[i], filed.ords[i], used)
+	}
+	l.buildAttrs(terms)
 	return l
 }
 
-// count tells in how many of the filters' covers each term stands.
-func (b *builder) count(ords []uint32) map[term]int {
-	counts := make(map[term]int, len(ords))
-	seen := func(c cover) int {
-		for _, t := range c {
-			counts[t]++
-		}
-		return 0
-	}
-	for _, ord := range ords {
-		for _, c := range b.filters[ord].root.covers(seen) {
-			seen(c)
-		}
-	}
-	return counts
+// span is where in a list the covers of one filter stand.
+type span struct {
+	from, to int
+	again    bool // nowhere: they are to be found again
 }
 
-// weight estimates how many filters an event finds under a cover that it
-// satisfies. What other filters ask for is taken as a sign of what events
-// have: a condition that all filters share tells no two of them apart.
-func weight(c cover, counts map[term]int, all int) int {
-	sum := 0
-	for _, t := range c {
-		switch t.op {
-		case opExact:
-			sum += counts[t]
-		case opPresent:
-			sum += counts[t] + all
-		default:
-			// A short affix fits many values.
-			sum += counts[t] + 1 + all/(1+len(t.text)*len(t.text))
-		}
-	}
-	return sum
-}
-
-// filing groups filters by term, in order of first use.
+// filing groups filters by term, in order of first use: all covers are
+// announced, then added in the same order.
 type filing struct {
-	slot  map[term]int
-	terms []term
-	ords  [][]uint32
+	places  []uint32 // by number of term, 1 more than its place; 0 for none
+	numbers []uint32 // of the terms, by place
+	sizes   []uint32
+	ords    [][]uint32
 }
 
-func newFiling() *filing { return &filing{slot: make(map[term]int)} }
-
-func (f *filing) add(t term, ord uint32) {
-	i, ok := f.slot[t]
-	if !ok {
-		i = len(f.terms)
-		f.slot[t] = i
-		f.terms = append(f.terms, t)
-		f.ords = append(f.ords, nil)
+func (f *filing) announce(c cover) {
+	for _, number := range c {
+		if f.places[number] == 0 {
+			f.numbers, f.sizes = append(f.numbers, number), append(f.sizes, 0)
+			f.places[number] = uint32(len(f.numbers))
+		}
+		f.sizes[f.places[number]-1]++
 	}
-	if n := len(f.ords[i]); n == 0 || f.ords[i][n-1] != ord {
-		f.ords[i] = append(f.ords[i], ord)
+}
+
+// open makes room for what was announced.
+func (f *filing) open() {
+	all := uint32(0)
+	for _, n := range f.sizes {
+		all += n
+	}
+	memory := make([]uint32, all)
+	f.ords = make([][]uint32, len(f.sizes))
+	for i, n := range f.sizes {
+		f.ords[i], memory = memory[:0:n], memory[n:]
+	}
+}
+
+func (f *filing) add(c cover, ord uint32) {
+	for _, number := range c {
+		ords := &f.ords[f.places[number]-1]
+		if n := len(*ords); n == 0 || (*ords)[n-1] != ord {
+			*ords = append(*ords, ord)
+		}
 	}
 }
 
@@ -148,17 +164,22 @@ func (l *level) worst() int {
 // belongs to terms[i].
 func (l *level) buildAttrs(terms []term) {
 	slot := make(map[string]int)
-	var tables []map[op]map[string]uint32
-	for i, t := range terms {
-		a, ok := slot[t.name]
+	var tables [][opSQL]map[string]uint32
+	var sizes [][opSQL]int
+	for i := range terms {
+		a, ok := slot[terms[i].name]
 		if !ok {
 			a = len(l.attrs)
-			slot[t.name] = a
-			l.attrs = append(l.attrs, attrIndex{name: t.name})
-			tables = append(tables, make(map[op]map[string]uint32))
+			slot[terms[i].name] = a
+			l.attrs = append(l.attrs, attrIndex{name: terms[i].name})
+			tables, sizes = append(tables, [opSQL]map[string]uint32{}), append(sizes, [opSQL]int{})
 		}
+		sizes[a][terms[i].op]++
+	}
+	for i, t := range terms {
+		a := slot[t.name]
 		if tables[a][t.op] == nil {
-			tables[a][t.op] = make(map[string]uint32)
+			tables[a][t.op] = make(map[string]uint32, sizes[a][t.op])
 		}
 		tables[a][t.op][t.text] = uint32(i)
 	}

@@ -60,6 +60,7 @@ func (a *applier) run(ctx context.Context, source Source, done func(s *config.Sn
 		})
 	}()
 	retry := time.NewTimer(applyAgain)
+	retry.Stop() // a put before this that went wrong has left a word in again
 	defer retry.Stop()
 	for {
 		var s *config.Snapshot

@@ -37,7 +37,7 @@ func ReadIdentities(dir string) ([]byte, error) {
 // ParseIdentities verifies the contents of an identities.json.
 func ParseIdentities(data []byte) (Identities, error) {
 	ids := Identities{Brokers: make(map[channel.UID]bool), Removed: make(map[channel.UID]bool)}
-	raw, err := open(data)
+	raw, _, err := open(data)
 	if err != nil {
 		return ids, err
 	}

@@ -2,9 +2,9 @@ package file
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -29,11 +29,21 @@ type decoder struct {
 	object *config.Object
 	reason string // of the faults found now
 	budget *int   // nodes that may still be visited
-	intern map[string]string
+	paths  *paths
+	lines  []config.FieldLine // of the object's fields, by line in the file
 }
 
-// field is one key that a mapping may have and what to do with its value.
-type field map[string]func(n *yaml.Node, path string)
+// fields are the keys that a mapping may have. Of ignored ones the value is
+// not looked at. They never change.
+type fields struct {
+	names   []string
+	ignored []string
+}
+
+// all is what a message lists.
+func (f *fields) all() []string {
+	return slices.Sorted(slices.Values(append(slices.Clone(f.names), f.ignored...)))
+}
 
 func (d *decoder) fault(n *yaml.Node, path, format string, args ...any) {
 	if len(d.object.Faults) == maxFaults {
@@ -43,17 +53,11 @@ func (d *decoder) fault(n *yaml.Node, path, format string, args ...any) {
 	d.object.Faults = append(d.object.Faults, config.Fault{Field: path, Reason: d.reason, Text: fmt.Sprintf(format, args...)})
 }
 
-// mark notes the line of a field. Most paths are the same in every object.
+// mark notes the line of a field.
 func (d *decoder) mark(n *yaml.Node, path string) {
-	if len(d.object.Lines) == maxLines {
-		return
+	if len(d.lines) < maxLines {
+		d.lines = append(d.lines, config.FieldLine{Field: path, Line: n.Line})
 	}
-	if known, ok := d.intern[path]; ok {
-		path = known
-	} else {
-		d.intern[path] = path
-	}
-	d.object.Lines = append(d.object.Lines, config.FieldLine{Field: path, Line: n.Line})
 }
 
 // follow resolves an alias and takes a node from the budget.
@@ -77,6 +81,30 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!
 // included where the mapping does not have them itself. A key that stands
 // twice goes to twice.
 func (d *decoder) pairs(n *yaml.Node, twice func(key *yaml.Node), yield func(key, value *yaml.Node)) {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if key := n.Content[i]; i >= 2*manyKeys || key.Kind == yaml.AliasNode || key.Tag == "!!merge" {
+			d.merged(n, twice, yield)
+			return
+		}
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, again := d.follow(n.Content[i]), false
+		for j := 0; j < i && !again; j += 2 {
+			again = n.Content[j].Value == key.Value
+		}
+		if again {
+			twice(key)
+		} else {
+			yield(key, n.Content[i+1])
+		}
+	}
+}
+
+// manyKeys is beyond what is looked through for a key that stands twice.
+const manyKeys = 16
+
+// merged is pairs for mappings that are large or hold others.
+func (d *decoder) merged(n *yaml.Node, twice func(key *yaml.Node), yield func(key, value *yaml.Node)) {
 	seen := make(map[string]bool, len(n.Content)/2)
 	var walk func(n *yaml.Node, merged bool, depth int)
 	walk = func(n *yaml.Node, merged bool, depth int) {
@@ -111,117 +139,104 @@ func (d *decoder) pairs(n *yaml.Node, twice func(key *yaml.Node), yield func(key
 	walk(n, false, 0)
 }
 
-// mapping reads a mapping of known fields. Null is an empty one.
-func (d *decoder) mapping(n *yaml.Node, path string, known field) {
+// mapping calls read for each field of a mapping that is known and has a
+// value. Null is an empty mapping.
+func (d *decoder) mapping(n *yaml.Node, path string, known *fields, read func(name string, n *yaml.Node, path string)) {
 	n = d.follow(n)
 	if isNull(n) {
 		return
 	}
 	if n.Kind != yaml.MappingNode {
-		d.fault(n, path, "is %s: want fields below it (%s)", kindOf(n), list(known))
+		d.fault(n, path, "is %s: want fields below it (%s)", kindOf(n), strings.Join(known.all(), ", "))
 		return
 	}
 	twice := func(key *yaml.Node) {
-		d.fault(key, join(path, key.Value), "stands here twice: remove one")
+		d.fault(key, d.paths.join(path, key.Value), "stands here twice: remove one")
 	}
 	d.pairs(n, twice, func(key, value *yaml.Node) {
-		at := join(path, key.Value)
-		read, ok := known[key.Value]
-		if !ok {
-			names := slices.Sorted(maps.Keys(known))
+		switch {
+		case slices.Contains(known.names, key.Value):
+			if isNull(d.follow(value)) {
+				return
+			}
+			at := d.paths.join(path, key.Value)
+			d.mark(key, at)
+			read(key.Value, value, at)
+		case !slices.Contains(known.ignored, key.Value):
+			names := known.all()
 			text := config.Suggest(key.Value, names)
 			if text == "" {
-				text = ": known here are " + list(known)
+				text = ": known here are " + strings.Join(names, ", ")
 			}
-			d.fault(key, join(path, show(key.Value)), "unknown field%s", text)
-			return
+			d.fault(key, d.paths.join(path, show(key.Value)), "unknown field%s", text)
 		}
-		if read == nil || isNull(d.follow(value)) {
-			return
-		}
-		d.mark(key, at)
-		read(value, at)
 	})
 }
 
 // text reads a string. A bare number, true or false is refused as Kubernetes
 // refuses it, rather than guessed at: 1.10 and 0123 would change on the way.
-func (d *decoder) text(to *string) func(n *yaml.Node, path string) {
-	return func(n *yaml.Node, path string) {
-		n = d.follow(n)
-		switch {
-		case n.Kind != yaml.ScalarNode:
-			d.fault(n, path, "is %s: want a string", kindOf(n))
-		case n.Tag == "!!str" || n.Tag == "!!timestamp":
-			*to = n.Value
-		case isNull(n):
-		default:
-			d.fault(n, path, "is %s: want a string: write it in quotes, as in %q", kindOf(n), clip(n.Value))
-		}
+func (d *decoder) text(n *yaml.Node, path string, to *string) {
+	n = d.follow(n)
+	switch {
+	case n.Kind != yaml.ScalarNode:
+		d.fault(n, path, "is %s: want a string", kindOf(n))
+	case n.Tag == "!!str" || n.Tag == "!!timestamp":
+		*to = n.Value
+	case isNull(n):
+	default:
+		d.fault(n, path, "is %s: want a string: write it in quotes, as in %q", kindOf(n), clip(n.Value))
 	}
 }
 
 // optional reads a string into a pointer that tells given from not given.
-func (d *decoder) optional(to **string) func(n *yaml.Node, path string) {
-	return func(n *yaml.Node, path string) {
-		s := new(string)
-		before := len(d.object.Faults)
-		d.text(s)(n, path)
-		if len(d.object.Faults) == before {
-			*to = s
-		}
+func (d *decoder) optional(n *yaml.Node, path string, to **string) {
+	s := new(string)
+	before := len(d.object.Faults)
+	d.text(n, path, s)
+	if len(d.object.Faults) == before {
+		*to = s
 	}
 }
 
 // number reads a whole number.
-func (d *decoder) number(to **int) func(n *yaml.Node, path string) {
-	return func(n *yaml.Node, path string) {
-		n = d.follow(n)
-		var i int
-		if n.Kind != yaml.ScalarNode || n.Tag != "!!int" || n.Decode(&i) != nil {
-			d.fault(n, path, "is %s: want a whole number, as in %s: 5", describe(n), last(path))
-			return
-		}
-		*to = &i
+func (d *decoder) number(n *yaml.Node, path string, to **int) {
+	n = d.follow(n)
+	var i int
+	if n.Kind != yaml.ScalarNode || n.Tag != "!!int" || n.Decode(&i) != nil {
+		d.fault(n, path, "is %s: want a whole number, as in %s: 5", describe(n), last(path))
+		return
 	}
+	*to = &i
 }
 
 // strings reads a mapping of strings with free keys.
-func (d *decoder) strings(to *map[string]string) func(n *yaml.Node, path string) {
-	return func(n *yaml.Node, path string) {
-		n = d.follow(n)
-		if isNull(n) {
+func (d *decoder) strings(n *yaml.Node, path string, to *map[string]string) {
+	n = d.follow(n)
+	if isNull(n) {
+		return
+	}
+	if n.Kind != yaml.MappingNode {
+		d.fault(n, path, "is %s: want name: value below it", kindOf(n))
+		return
+	}
+	*to = make(map[string]string, len(n.Content)/2)
+	twice := func(key *yaml.Node) {
+		d.fault(key, d.paths.entry(path, key.Value), "stands here twice: remove one")
+	}
+	d.pairs(n, twice, func(key, value *yaml.Node) {
+		at := d.paths.entry(path, key.Value)
+		d.mark(key, at)
+		// No value is not the same as "", which in filter.attributes stands for any.
+		if value = d.follow(value); isNull(value) {
+			d.fault(value, at, `is empty: give a value, or "" if that is meant`)
 			return
 		}
-		if n.Kind != yaml.MappingNode {
-			d.fault(n, path, "is %s: want name: value below it", kindOf(n))
-			return
+		var s string
+		before := len(d.object.Faults)
+		if d.text(value, at, &s); len(d.object.Faults) == before {
+			(*to)[key.Value] = s
 		}
-		*to = make(map[string]string, len(n.Content)/2)
-		twice := func(key *yaml.Node) {
-			d.fault(key, path+"["+show(key.Value)+"]", "stands here twice: remove one")
-		}
-		d.pairs(n, twice, func(key, value *yaml.Node) {
-			at := path + "[" + show(key.Value) + "]"
-			d.mark(key, at)
-			// No value is not the same as "", which in filter.attributes stands for any.
-			if value = d.follow(value); isNull(value) {
-				d.fault(value, at, `is empty: give a value, or "" if that is meant`)
-				return
-			}
-			var s *string
-			if d.optional(&s)(value, at); s != nil {
-				(*to)[key.Value] = *s
-			}
-		})
-	}
-}
-
-func join(path, key string) string {
-	if path == "" {
-		return key
-	}
-	return path + "." + key
+	})
 }
 
 func last(path string) string {
@@ -231,17 +246,6 @@ func last(path string) string {
 		}
 	}
 	return path
-}
-
-func list(known field) string {
-	out := ""
-	for i, name := range slices.Sorted(maps.Keys(known)) {
-		if i > 0 {
-			out += ", "
-		}
-		out += name
-	}
-	return out
 }
 
 // show is a key as a message shows it: plain if it is plain.

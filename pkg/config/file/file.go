@@ -5,7 +5,8 @@
 // It promises that a file which cannot be read or parsed keeps its last good
 // version in force, across a restart too; that an object has the same identity
 // for life; and that one which disappears is held for a grace before it is
-// gone for good. It does not judge objects (package config does) and opens no
+// gone for good. An edit costs what it changes: a document whose bytes are those
+// of the last version is not read again, wherever it stands. It does not judge objects (package config does) and opens no
 // storage.
 //
 // A Source belongs to one goroutine: Load once, then Run.

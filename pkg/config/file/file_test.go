@@ -22,7 +22,7 @@ func start(t *testing.T, o Options) (*Source, *config.Snapshot) {
 	return s, snapshot
 }
 
-func write(t *testing.T, path, text string) {
+func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

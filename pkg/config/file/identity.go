@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/penstock-events/penstock/pkg/channel"
@@ -37,7 +38,18 @@ type identity struct {
 	File    string         `json:"file,omitempty"`    // absolute
 	Until   *time.Time     `json:"until,omitempty"`   // end of its grace, if it is gone from the files
 	Object  *config.Object `json:"object"`            // as last seen
+
+	stored span // where it stands in the stored state; zero once it has changed
+	round  int  // of reconcile, in which it was declared last
 }
+
+// span is a part of the stored state.
+type span struct{ from, to uint32 }
+
+func (s span) of(raw []byte) []byte { return raw[s.from:s.to] }
+
+// change notes that what is stored is no longer true.
+func (i *identity) change() { i.stored = span{} }
 
 func (i *identity) key() key {
 	o := i.Object
@@ -57,19 +69,21 @@ type envelope struct {
 	About   string          `json:"about"`
 	Version int             `json:"version"`
 	SHA256  string          `json:"sha256"` // of State, as it stands here
-	State   json.RawMessage `json:"state"`
+	State   json.RawMessage `json:"state,omitempty"`
 }
 
 // store keeps the state in a folder, or in memory where dir is "".
 type store struct {
-	dir     string
-	state   state
-	byKey   map[key]*identity
-	written []byte // the state as it is on disk
+	dir   string
+	state state
+	byKey map[key]*identity
+	round int
+	sum   string // of the state as it is on disk; "" for none
 }
 
-// openStore reads what an earlier run left behind.
-func openStore(dir string) (*store, error) {
+// openStore reads what an earlier run left behind. declared are objects of
+// which some are likely to be in it: those are not decoded again. It may be nil.
+func openStore(dir string, declared []*config.Object) (*store, error) {
 	s := &store{dir: dir, byKey: make(map[key]*identity)}
 	if dir == "" {
 		return s, nil
@@ -82,11 +96,11 @@ func openStore(dir string) (*store, error) {
 	if err != nil {
 		return nil, pathError(path, err)
 	}
-	raw, err := open(data)
+	raw, sum, err := open(data)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	if err := json.Unmarshal(raw, &s.state); err != nil {
+	if s.state, err = decodeState(raw, declared); err != nil {
 		return nil, fmt.Errorf("read %s: %w: restore it from a backup", path, err)
 	}
 	for _, i := range s.state.Identities {
@@ -95,26 +109,51 @@ func openStore(dir string) (*store, error) {
 		}
 		s.byKey[i.key()] = i
 	}
-	s.written = raw
+	s.sum = sum
 	return s, nil
 }
 
-// open checks an envelope and returns the state inside, compact.
-func open(data []byte) ([]byte, error) {
+// open checks an envelope and returns the state inside, compact, and its sum.
+func open(data []byte) (raw []byte, sum string, err error) {
 	const damaged = "is damaged: restore it from a backup: without it stored events belong to nobody"
+	if raw, sum, ok := asWritten(data); ok {
+		return raw, sum, nil
+	}
 	var e envelope
 	if err := json.Unmarshal(data, &e); err != nil {
-		return nil, errors.New(damaged)
+		return nil, "", errors.New(damaged)
 	}
 	if e.Version > identityVersion {
-		return nil, fmt.Errorf("has version %d, this penstock reads up to %d: use a newer one", e.Version, identityVersion)
+		return nil, "", fmt.Errorf("has version %d, this penstock reads up to %d: use a newer one", e.Version, identityVersion)
 	}
-	var raw bytes.Buffer
-	if e.Version < 1 || json.Compact(&raw, e.State) != nil || checksum(raw.Bytes()) != e.SHA256 {
-		return nil, errors.New(damaged)
+	var compact bytes.Buffer
+	if e.Version < 1 || json.Compact(&compact, e.State) != nil || checksum(compact.Bytes()) != e.SHA256 {
+		return nil, "", errors.New(damaged)
 	}
-	return raw.Bytes(), nil
+	return compact.Bytes(), e.SHA256, nil
 }
+
+// asWritten opens an envelope that stands byte for byte as save writes it.
+func asWritten(data []byte) (raw []byte, sum string, ok bool) {
+	head, rest, ok := bytes.Cut(data, []byte(stateField))
+	if !ok {
+		return nil, "", false
+	}
+	var e envelope
+	if json.Unmarshal(append(slices.Clone(head), '}'), &e) != nil || e.Version != identityVersion {
+		return nil, "", false
+	}
+	raw, ok = bytes.CutSuffix(rest, []byte(envelopeEnd))
+	if !ok || checksum(raw) != e.SHA256 {
+		return nil, "", false
+	}
+	return raw, e.SHA256, true
+}
+
+const (
+	stateField  = `,"state":`
+	envelopeEnd = "}\n"
+)
 
 func checksum(b []byte) string {
 	sum := sha256.Sum256(b)
@@ -127,32 +166,34 @@ func (s *store) save() error {
 	if s.dir == "" {
 		return nil
 	}
-	raw, err := json.Marshal(s.state)
+	raw, spans, err := s.encode()
 	if err != nil {
 		return fmt.Errorf("keep identities: %w", err)
 	}
-	if bytes.Equal(raw, s.written) {
-		return nil
+	sum := checksum(raw)
+	if sum != s.sum {
+		head, err := json.Marshal(envelope{
+			About:   "Identities of the Brokers and Triggers of this Penstock. Do not edit.",
+			Version: identityVersion,
+			SHA256:  sum,
+		})
+		if err != nil {
+			return fmt.Errorf("keep identities: %w", err)
+		}
+		if err := replace(s.dir, identityFile, bytes.TrimSuffix(head, []byte("}")), []byte(stateField), raw, []byte(envelopeEnd)); err != nil {
+			return fmt.Errorf("keep identities: %w", err)
+		}
 	}
-	data, err := json.Marshal(envelope{
-		About:   "Identities of the Brokers and Triggers of this Penstock. Do not edit.",
-		Version: identityVersion,
-		SHA256:  checksum(raw),
-		State:   raw,
-	})
-	if err != nil {
-		return fmt.Errorf("keep identities: %w", err)
+	s.sum = sum
+	for i, id := range s.state.Identities {
+		id.stored = spans[i]
 	}
-	if err := replace(s.dir, identityFile, append(data, '\n')); err != nil {
-		return fmt.Errorf("keep identities: %w", err)
-	}
-	s.written = raw
 	return nil
 }
 
 // replace writes a file so that after a crash there is either the old or the
 // new one, whole.
-func replace(dir, name string, data []byte) (err error) {
+func replace(dir, name string, parts ...[]byte) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -166,8 +207,10 @@ func replace(dir, name string, data []byte) (err error) {
 			os.Remove(tmp.Name())
 		}
 	}()
-	if _, err := tmp.Write(data); err != nil {
-		return err
+	for _, part := range parts {
+		if _, err := tmp.Write(part); err != nil {
+			return err
+		}
 	}
 	if err := tmp.Sync(); err != nil {
 		return err

@@ -12,7 +12,7 @@ type Inspection struct {
 // would. It changes nothing. A folder without any gives an empty Inspection.
 func Inspect(dir string) (Inspection, error) {
 	found := Inspection{Known: make(map[channel.UID]bool)}
-	s, err := openStore(dir)
+	s, err := openStore(dir, nil)
 	if err != nil {
 		return found, err
 	}

@@ -2,6 +2,7 @@ package file
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -18,39 +19,60 @@ const DefaultNamespace = "default"
 
 // contents are what one file declares.
 type contents struct {
-	objects  []*config.Object
-	settings map[settingsKey]map[string]string // data of its ConfigMaps
-	problems []config.Problem
+	objects   []*config.Object
+	settings  map[settingsKey]map[string]string // data of its ConfigMaps
+	problems  []config.Problem
+	documents map[[sha256.Size]byte]document // those that need not be read again
 }
 
 type settingsKey struct{ namespace, name string }
 
+// document is one that declares an object and nothing else, and has no problem.
+type document struct {
+	object *config.Object
+	line   int // on which the document begins
+	cost   int // nodes visited
+}
+
 // parse reads the documents of one file. An error means that the file is not
 // YAML or beyond a bound, and nothing of it can be trusted; whatever is wrong
 // with a single document is a fault or a problem and leaves the others alone.
-func parse(path string, data []byte) (*contents, error) {
+// before is what the file held the last time, or nil: of a document that stands
+// in it byte for byte the object is taken from there.
+func parse(path string, data []byte, before *contents) (*contents, error) {
 	if len(data) > MaxFileBytes {
 		return nil, fmt.Errorf("%s: %d bytes: a file may have at most %d MiB: split it", path, len(data), MaxFileBytes>>20)
 	}
-	p := parser{path: path, budget: maxNodes, intern: make(map[string]string), out: &contents{settings: make(map[settingsKey]map[string]string)}}
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	for {
-		var doc yaml.Node
-		err := dec.Decode(&doc)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, syntaxError(path, err)
-		}
-		if doc.Kind == yaml.DocumentNode && len(doc.Content) == 1 {
-			p.document(doc.Content[0], 0)
+	p := newParser(path)
+	if !separable(data) || !p.documents(data, before) {
+		// As one stream, to the library: what is wrong is then told by it alone.
+		p = newParser(path)
+		if err := p.stream(data); err != nil {
+			return nil, err
 		}
 	}
 	if p.budget < 0 {
 		return nil, fmt.Errorf("%s: comes to more than %d values once its aliases are followed: write it without them", path, maxNodes)
 	}
 	return p.out, nil
+}
+
+// stream reads all documents with the library.
+func (p *parser) stream(data []byte) error {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	for {
+		var doc yaml.Node
+		err := dec.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return syntaxError(p.path, err)
+		}
+		if doc.Kind == yaml.DocumentNode && len(doc.Content) == 1 {
+			p.document(doc.Content[0], 0)
+		}
+	}
 }
 
 // yamlLine finds the line in an error of the YAML library, which has no field for it.
@@ -69,8 +91,14 @@ func syntaxError(path string, err error) error {
 type parser struct {
 	path   string
 	budget int
-	intern map[string]string
+	paths  paths
+	lines  []config.FieldLine // of the object at hand
+	plain  plain
 	out    *contents
+}
+
+func newParser(path string) *parser {
+	return &parser{path: path, budget: maxNodes, paths: newPaths(), out: &contents{settings: make(map[settingsKey]map[string]string)}}
 }
 
 func (p *parser) problem(n *yaml.Node, format string, args ...any) {
@@ -82,7 +110,7 @@ func (p *parser) problem(n *yaml.Node, format string, args ...any) {
 
 // document reads one document, or one item of a List.
 func (p *parser) document(n *yaml.Node, depth int) {
-	d := &decoder{budget: &p.budget, intern: p.intern, reason: config.ReasonSpecInvalid}
+	d := &decoder{budget: &p.budget, paths: &p.paths, lines: p.lines[:0], reason: config.ReasonSpecInvalid}
 	if n = d.follow(n); isNull(n) {
 		return
 	}
@@ -91,21 +119,25 @@ func (p *parser) document(n *yaml.Node, depth int) {
 		return
 	}
 	var apiVersion, kind string
-	top := make(map[string]*yaml.Node)
-	d.pairs(n, func(*yaml.Node) {}, func(key, value *yaml.Node) { top[key.Value] = d.follow(value) })
-	if v := top["apiVersion"]; v != nil {
-		apiVersion = v.Value
-	}
-	if v := top["kind"]; v != nil {
-		kind = v.Value
-	}
+	var items *yaml.Node
+	d.pairs(n, func(*yaml.Node) {}, func(key, value *yaml.Node) {
+		value = d.follow(value)
+		switch key.Value {
+		case "apiVersion":
+			apiVersion = value.Value
+		case "kind":
+			kind = value.Value
+		case "items":
+			items = value
+		}
+	})
 
 	group, version, grouped := strings.Cut(apiVersion, "/")
 	switch {
 	case kind == "":
 		p.problem(n, "kind: missing: every document needs apiVersion and kind")
 	case apiVersion == "v1" && strings.HasSuffix(kind, "List"), grouped && group == "eventing.knative.dev" && strings.HasSuffix(kind, "List"):
-		p.list(top["items"], depth)
+		p.list(items, depth)
 	case apiVersion == "v1" && kind == "ConfigMap":
 		p.configMap(d, n)
 	case kind != config.KindBroker && kind != config.KindTrigger:
@@ -148,13 +180,14 @@ func (p *parser) object(d *decoder, n *yaml.Node, kind string) {
 	} else {
 		o.Trigger = new(config.TriggerSpec)
 	}
-	d.mapping(n, "", field{
-		"apiVersion": nil,
-		"kind":       nil,
-		"metadata":   func(n *yaml.Node, path string) { d.metadata(n, path) },
-		"spec":       spec,
-		"status":     nil,
+	d.mapping(n, "", &objectFields, func(name string, n *yaml.Node, path string) {
+		if name == "metadata" {
+			d.metadata(n, path)
+		} else {
+			spec(n, path)
+		}
 	})
+	o.Lines, p.lines = p.paths.lines(d.lines, o.Line), d.lines
 	if err := config.CheckName(o.Namespace, o.Name); err != nil {
 		p.problem(n, "%s is ignored: %v", kind, err)
 		return
@@ -166,34 +199,16 @@ func (p *parser) object(d *decoder, n *yaml.Node, kind string) {
 	p.out.objects = append(p.out.objects, o)
 }
 
-// metadata reads name, namespace and annotations. What Kubernetes writes into
-// an object that somebody exported from a cluster is accepted and has no meaning.
-func (d *decoder) metadata(n *yaml.Node, path string) {
-	known := field{
-		"name":        d.text(&d.object.Name),
-		"namespace":   d.text(&d.object.Namespace),
-		"annotations": d.strings(&d.object.Annotations),
-	}
-	for _, ignored := range []string{
-		"labels", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds",
-		"managedFields", "ownerReferences", "finalizers", "selfLink", "generateName",
-	} {
-		known[ignored] = nil
-	}
-	d.mapping(n, path, known)
-}
-
 // configMap keeps the data of a ConfigMap, in case a Broker's spec.config names it.
 func (p *parser) configMap(d *decoder, n *yaml.Node) {
 	d.object = &config.Object{Kind: "ConfigMap", Namespace: DefaultNamespace}
 	data := map[string]string{}
-	d.mapping(n, "", field{
-		"apiVersion": nil,
-		"kind":       nil,
-		"metadata":   func(n *yaml.Node, path string) { d.metadata(n, path) },
-		"data":       d.strings(&data),
-		"binaryData": nil,
-		"immutable":  nil,
+	d.mapping(n, "", &configMapFields, func(name string, n *yaml.Node, path string) {
+		if name == "metadata" {
+			d.metadata(n, path)
+		} else {
+			d.strings(n, path, &data)
+		}
 	})
 	for _, f := range d.object.Faults {
 		p.problem(n, "ConfigMap %s: %s: %s", show(d.object.FullName()), f.Field, f.Text)

@@ -1,13 +1,18 @@
 package file
 
 import (
+	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/penstock-events/penstock/pkg/config"
+	"github.com/penstock-events/penstock/test/crowd"
 )
 
 func TestAliasesThatGrowWithoutEndAreRefused(t *testing.T) {
@@ -17,7 +22,7 @@ func TestAliasesThatGrowWithoutEndAreRefused(t *testing.T) {
 		fmt.Fprintf(&b, "    l%d: &l%d {all: [*l%d, *l%d, *l%d, *l%d]}\n", i, i, i-1, i-1, i-1, i-1)
 	}
 	b.WriteString("spec:\n  broker: default\n  filters: [*l29]\n")
-	_, err := parse("bomb.yaml", []byte(b.String()))
+	_, err := parse("bomb.yaml", []byte(b.String()), nil)
 	if err == nil || !strings.Contains(err.Error(), "once its aliases are followed") {
 		t.Errorf("error is %v", err)
 	}
@@ -25,7 +30,7 @@ func TestAliasesThatGrowWithoutEndAreRefused(t *testing.T) {
 
 func TestAliasThatHoldsItselfEnds(t *testing.T) {
 	text := "apiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {name: a}\nspec:\n  broker: default\n  filters: &f\n  - all: *f\n"
-	c, err := parse("loop.yaml", []byte(text))
+	c, err := parse("loop.yaml", []byte(text), nil)
 	if err != nil {
 		return // the library may refuse it itself
 	}
@@ -52,7 +57,7 @@ spec:
     retry: 7
     deadLetterSink: *here
 `
-	c, err := parse("a.yaml", []byte(text))
+	c, err := parse("a.yaml", []byte(text), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,6 +107,90 @@ spec:
 	}
 }
 
+// asOneStream compares what was read document by document with what the
+// library makes of the file as a whole.
+func asOneStream(t *testing.T, data []byte, got *contents, err error) {
+	t.Helper()
+	whole := newParser("f.yaml")
+	wholeErr := whole.stream(data)
+	if wholeErr == nil && whole.budget < 0 {
+		wholeErr = err // told by parse
+	}
+	if (err == nil) != (wholeErr == nil) || err != nil && err.Error() != wholeErr.Error() {
+		t.Fatalf("error is %v, as one stream %v", err, wholeErr)
+	}
+	if err == nil {
+		same(t, got, whole.out)
+	}
+}
+
+func same(t *testing.T, got, want *contents) {
+	t.Helper()
+	g, w := *got, *want
+	g.documents, w.documents = nil, nil
+	g.objects, w.objects = slices.Concat(g.objects, nil), slices.Concat(w.objects, nil) // none is nil
+	if !reflect.DeepEqual(g, w) {
+		t.Fatalf("contents are\n%s\nwant\n%s", text(g), text(w))
+	}
+}
+
+func text(c contents) string {
+	var b strings.Builder
+	for _, o := range c.objects {
+		data, _ := json.Marshal(o)
+		fmt.Fprintf(&b, "%s %v\n", data, o.Lines)
+	}
+	return b.String() + fmt.Sprint(c.problems, c.settings)
+}
+
+// An edit is read the same whether the file before it is known or not.
+func TestDocumentsThatDidNotChangeAreTakenOver(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	documents := make([]string, 60)
+	for i := range documents {
+		documents[i] = crowd.Document(i, crowd.Mixed(i), "http://a")
+	}
+	documents[7] = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: b}\n"
+	documents[8] = "---\nkind: Nothing\n"
+	documents[9] = strings.Replace(documents[9], "broker: default", "brokre: default", 1)
+	var before *contents
+	for range 300 {
+		i, j := r.IntN(len(documents)), r.IntN(len(documents))
+		switch r.IntN(5) {
+		case 0:
+			documents[i] = crowd.Document(i, crowd.Mixed(r.IntN(1000)), "http://b")
+		case 1:
+			documents[i], documents[j] = documents[j], documents[i]
+		case 2:
+			documents[i] += "# a line more\n"
+		case 3:
+			documents[i] = documents[j] // twice
+		case 4:
+			documents[i] = strings.Replace(documents[i], "uri:", "urk:", 1)
+		}
+		data := []byte(strings.Join(documents, ""))
+		got, err := parse("f.yaml", data, before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asOneStream(t, data, got, err)
+		before = got
+	}
+	got, err := parse("f.yaml", []byte(strings.Join(documents, "")), before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := 0
+	for i := range got.objects {
+		if got.objects[i] == before.objects[i] {
+			taken++
+		}
+	}
+	if taken < 50 {
+		t.Errorf("%d of %d objects are taken over", taken, len(got.objects))
+	}
+}
+
 // FuzzParse: any bytes give an error or objects that Compile can judge, with
 // bounded work, and a filter that was not understood never matches.
 func FuzzParse(f *testing.F) {
@@ -122,9 +211,13 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add([]byte(triggers("a", "a")))
 	f.Add([]byte("&a {<<: *a, kind: *a}"))
+	f.Add([]byte("a: &x 1\n---\nb: *x\n"))
+	f.Add([]byte("a: |\n---\nb: 'c\n---\nd'\n"))
+	f.Add([]byte("{a: b}\n{c: d}\n---\n\n--- # x\n--- a\n...\n"))
 	f.Add([]byte("kind: Trigger\napiVersion: eventing.knative.dev/v1\nmetadata: {name: a}\nspec: {filters: [{not: {not: {all: [{any: [{}]}]}}}]}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := parse("f.yaml", data)
+		c, err := parse("f.yaml", data, nil)
+		asOneStream(t, data, c, err)
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("not one line: %q", err)

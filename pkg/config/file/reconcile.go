@@ -31,32 +31,43 @@ type situation struct {
 // The store's state is brought up to date but not saved.
 func (s *store) reconcile(declared []*config.Object, at situation) []*config.Object {
 	out := make([]*config.Object, 0, len(declared))
-	seen := make(map[key]bool, len(declared))
-	for _, o := range declared {
+	uses := make([]config.Object, len(declared)) // at once: there may be many
+	s.round++
+	var in declaredIn
+	for i, o := range declared {
 		k := key{o.Kind, o.Namespace, o.Name, o.BrokerName()}
 		id := s.byKey[k]
 		if id == nil {
 			id = s.create(k, o)
 		}
-		if !seen[k] {
-			seen[k] = true
-			id.Until, id.File = nil, declaredIn(o.File)
-			if !sameObject(id.Object, o) {
-				id.Object = o
+		if id.round != s.round {
+			id.round = s.round
+			if file := in.file(o.File); id.Until != nil || id.File != file {
+				id.Until, id.File = nil, file
+				id.change()
+			}
+			if id.Object != o {
+				// Where only its place in the file is another, that can wait for the
+				// next start: one line more at the top moves all objects.
+				if !sameObject(id.Object, o) || id.Object.Line != o.Line && s.round == 1 {
+					id.change()
+				}
+				id.Object = o // where it is the same, one of the two can go
 			}
 		}
-		use := *o
+		use := &uses[i]
+		*use = *o
 		use.UID, use.CreatedChannel = id.UID, id.Channel
-		out = append(out, &use)
+		out = append(out, use)
 	}
 
 	kept := s.state.Identities[:0]
 	for _, id := range s.state.Identities {
-		k := id.key()
-		if seen[k] {
+		if id.round == s.round {
 			kept = append(kept, id)
 			continue
 		}
+		k := id.key()
 		use := *id.Object
 		use.UID, use.CreatedChannel = id.UID, id.Channel
 		switch {
@@ -65,6 +76,7 @@ func (s *store) reconcile(declared []*config.Object, at situation) []*config.Obj
 		case id.Until == nil:
 			until := at.now.Add(at.grace).Round(0).UTC()
 			id.Until = &until
+			id.change()
 			use.HeldUntil = until
 		case at.now.Before(*id.Until) || at.blind:
 			use.HeldUntil = *id.Until
@@ -80,7 +92,9 @@ func (s *store) reconcile(declared []*config.Object, at situation) []*config.Obj
 	}
 	clear(s.state.Identities[len(kept):])
 	s.state.Identities = kept
-	slices.SortStableFunc(s.state.Identities, func(a, b *identity) int { return compareKeys(a.key(), b.key()) })
+	if byKey := func(a, b *identity) int { return compareKeys(a.key(), b.key()) }; !slices.IsSortedFunc(kept, byKey) {
+		slices.SortStableFunc(kept, byKey)
+	}
 	s.forget(at.now)
 	return out
 }
@@ -99,6 +113,7 @@ func (s *store) created(brokers []*config.Broker) {
 	for _, b := range brokers {
 		if id := s.byKey[key{config.KindBroker, b.Namespace, b.Name, ""}]; id != nil && b.Ready && id.Channel == "" {
 			id.Channel = b.Channel
+			id.change()
 		}
 	}
 }
@@ -116,11 +131,14 @@ func (s *store) due(now time.Time) bool {
 	return slices.ContainsFunc(s.state.Identities, func(id *identity) bool { return id.Until != nil && !now.Before(*id.Until) })
 }
 
-// sameObject compares what is stored of two objects.
+// sameObject compares what is stored of two objects, but for the line.
 func sameObject(a, b *config.Object) bool {
+	if a.Trigger != nil && a.Trigger == b.Trigger {
+		return true // a document that only moved; see parser.again
+	}
 	x, y := *a, *b
-	x.UID, x.CreatedChannel, x.HeldUntil, x.Lines = "", "", time.Time{}, nil
-	y.UID, y.CreatedChannel, y.HeldUntil, y.Lines = "", "", time.Time{}, nil
+	x.UID, x.CreatedChannel, x.HeldUntil, x.Line, x.Lines = "", "", time.Time{}, 0, nil
+	y.UID, y.CreatedChannel, y.HeldUntil, y.Line, y.Lines = "", "", time.Time{}, 0, nil
 	return reflect.DeepEqual(x, y)
 }
 
@@ -128,10 +146,16 @@ func compareKeys(a, b key) int {
 	return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name), cmp.Compare(a.broker, b.broker))
 }
 
-// declaredIn is the file an object is remembered with.
-func declaredIn(path string) string {
+// declaredIn tells the files that objects are remembered with, by absolute
+// path. It remembers the last, since objects come file by file.
+type declaredIn struct{ path, abs string }
+
+func (d *declaredIn) file(path string) string {
 	if path == config.BuiltIn {
 		return ""
 	}
-	return absolute(path)
+	if path != d.path {
+		d.path, d.abs = path, absolute(path)
+	}
+	return d.abs
 }

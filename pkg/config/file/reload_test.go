@@ -247,21 +247,3 @@ func TestProblemIsLoggedOnceForAsLongAsItLasts(t *testing.T) {
 		t.Errorf("told %d times after it came back:\n%s", told(), log.String())
 	}
 }
-
-// A start must not keep people waiting, nor an edit, at the scale that is promised.
-func BenchmarkLoad10000Triggers(b *testing.B) {
-	var text strings.Builder
-	for i := range 10_000 {
-		fmt.Fprintf(&text, strings.ReplaceAll(aTrigger, "broker: %s", "broker: %s, filter: {attributes: {type: t%[1]s}}"), fmt.Sprintf("t%d", i), "default")
-	}
-	path := filepath.Join(b.TempDir(), "many.yaml")
-	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
-		b.Fatal(err)
-	}
-	dir := b.TempDir()
-	for b.Loop() {
-		if _, err := New(Options{Paths: []string{path}, Dir: dir}).Load(); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -90,10 +91,8 @@ func (s *Source) scan() (err error) {
 			}
 		}
 	}
-	for path := range s.files {
-		if !slices.Contains(order, path) {
-			delete(s.files, path)
-		}
+	if len(s.files) > len(order) {
+		maps.DeleteFunc(s.files, func(path string, _ *file) bool { return !slices.Contains(order, path) })
 	}
 	s.order = order
 	return err
@@ -181,7 +180,7 @@ func (s *Source) read(f *file) {
 		}
 	}
 	f.blank, f.sum = time.Time{}, sum
-	good, err := parse(f.path, data)
+	good, err := parse(f.path, data, f.good)
 	if err != nil {
 		f.fail(err)
 		return
@@ -217,11 +216,14 @@ func readBounded(path string) ([]byte, error) {
 		return nil, pathError(path, err)
 	}
 	defer in.Close()
-	data, err := io.ReadAll(io.LimitReader(in, MaxFileBytes+1))
-	if err != nil {
+	var data bytes.Buffer
+	if info, err := in.Stat(); err == nil {
+		data.Grow(int(min(info.Size(), MaxFileBytes)) + bytes.MinRead)
+	}
+	if _, err := data.ReadFrom(io.LimitReader(in, MaxFileBytes+1)); err != nil {
 		return nil, pathError(path, err)
 	}
-	return data, nil
+	return data.Bytes(), nil
 }
 
 // pathError says what is wrong with a path and what to do.

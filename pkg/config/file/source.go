@@ -1,6 +1,7 @@
 package file
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,14 +17,13 @@ import (
 // identities of an earlier run cannot be read or kept. What is wrong inside
 // the files stops nothing and is in the Snapshot.
 func (s *Source) Load() (*config.Snapshot, error) {
-	store, err := openStore(s.o.Dir)
-	if err != nil {
+	unread := s.scan()
+	objects, _ := s.declared()
+	store, err := openStore(s.o.Dir, objects)
+	if err = cmp.Or(err, unread); err != nil {
 		return nil, err
 	}
 	s.store = store
-	if err := s.scan(); err != nil {
-		return nil, err
-	}
 	return s.build()
 }
 
