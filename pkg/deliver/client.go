@@ -59,7 +59,8 @@ type Options struct {
 	MaxKept int
 
 	// MaxIdlePerHost and MaxIdle bound the connections that are kept open for
-	// the next event, to one host and in all; 0 is 64 and DefaultMaxIdle.
+	// the next event, to one host (many triggers may have the same) and in all;
+	// 0 is half of DefaultMaxIdle, and DefaultMaxIdle.
 	MaxIdlePerHost int
 	MaxIdle        int
 
@@ -93,8 +94,8 @@ func New(o Options) *Client {
 	}
 	o.MaxAnswer = orDefault(o.MaxAnswer, 1<<20)
 	o.MaxKept = orDefault(o.MaxKept, 4<<10)
-	o.MaxIdlePerHost = orDefault(o.MaxIdlePerHost, 64)
 	o.MaxIdle = orDefault(o.MaxIdle, DefaultMaxIdle)
+	o.MaxIdlePerHost = orDefault(o.MaxIdlePerHost, min(o.MaxIdle, DefaultMaxIdle/2))
 	o.IdleTimeout = orDefault(o.IdleTimeout, time.Minute)
 
 	c := &Client{o: o, dial: o.Dial, pools: map[poolKey]weak.Pointer[pool]{}}

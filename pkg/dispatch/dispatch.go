@@ -59,6 +59,10 @@ type Options struct {
 	// Trigger does not say; 0 means 64.
 	Concurrency int
 
+	// Delay tells for how long what could go on has lately waited for a processor;
+	// nil is for no time. See haste.
+	Delay func() time.Duration
+
 	// MaxHeldBytes bounds the events that all lanes together hold in memory
 	// ahead of their workers; 0 means 64 MiB. At the bound lanes note positions
 	// only and read the events again later.
@@ -97,9 +101,11 @@ const (
 // Dispatcher delivers the events of all brokers of one process. Apply, Target
 // and the views may be called at any time by any goroutine; Run once.
 type Dispatcher struct {
-	opts Options
-	log  *slog.Logger
-	held atomic.Int64 // bytes of events in all lanes' queues
+	opts  Options
+	log   *slog.Logger
+	held  atomic.Int64 // bytes of events in all lanes' queues
+	busy  atomic.Int64 // lanes with an attempt in flight
+	queue delay
 
 	attempts context.Context // of all attempts: ends when a stop has waited long enough
 	cutOff   context.CancelFunc

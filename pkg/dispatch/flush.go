@@ -39,6 +39,7 @@ func (b *broker) flushLoop() {
 			if !wait(b.ctx, flushEvery) {
 				return
 			}
+			b.d.look(time.Now())
 			err := b.flush(b.ctx)
 			if err != nil && !failing && b.ctx.Err() == nil {
 				b.d.log.Error("progress cannot be saved", "broker", b.name, "err", err)

@@ -73,10 +73,11 @@ type lane struct {
 	limit    *rate.Limiter // of attempts of the subscriber; nil for none
 	circuit  circuit
 	longest  time.Duration // for which an open circuit may hold an event
-	order    *order        // nil: the lane is not ordered
-	reorder  bool          // the lane becomes ordered, or no longer is, once nothing is in flight
-	pause    *pause        // that a person asked for; nil for none
-	resume   *time.Timer   // fires when something may begin without an answer that comes first
+	haste    haste
+	order    *order      // nil: the lane is not ordered
+	reorder  bool        // the lane becomes ordered, or no longer is, once nothing is in flight
+	pause    *pause      // that a person asked for; nil for none
+	resume   *time.Timer // fires when something may begin without an answer that comes first
 	inflight int
 	workers  int             // and the places that extras have or claim
 	extras   extras          // events delivered beside the lane
@@ -131,9 +132,10 @@ func newLane(b *broker, uid channel.UID, name string) *lane {
 	l := &lane{broker: b, uid: uid, name: name, shards: make([]laneShard, len(b.shards)), metrics: b.d.opts.Metrics.Lane(b.name, name), journal: b.journal.Trigger(uid, name)}
 	l.put(laneConf{})
 	l.pause = b.d.pauseOf(uid)
-	l.timer, l.resume = time.AfterFunc(time.Hour, l.wake), time.AfterFunc(time.Hour, l.wake)
+	l.timer, l.resume, l.haste.timer = time.AfterFunc(time.Hour, l.wake), time.AfterFunc(time.Hour, l.wake), time.AfterFunc(time.Hour, l.hurry)
 	l.timer.Stop()
 	l.resume.Stop()
+	l.haste.timer.Stop()
 	return l
 }
 
@@ -392,6 +394,7 @@ func (l *lane) halt() {
 	l.extras.callAll()
 	l.timer.Stop()
 	l.resume.Stop()
+	l.haste.timer.Stop()
 	l.release()
 }
 

@@ -66,16 +66,16 @@ const tokenSlack = 1e-6
 func (l *lane) room() int {
 	if l.limit == nil && !l.circuit.open() {
 		if l.pace == nil {
-			return l.conf.concurrency
+			return l.hasty(l.conf.concurrency)
 		}
 		if n, ok := l.pace.vacant(); ok {
-			return n
+			return l.hasty(n)
 		}
 	}
 	now := time.Now()
 	n := l.slots(now)
 	if !l.circuit.open() || n == 0 {
-		return n
+		return l.hasty(n)
 	}
 	switch {
 	case l.expired(&l.due, now), l.mayBegin() && l.expired(&l.ready, now):
@@ -189,6 +189,7 @@ func (l *lane) report(it *item, conf *laneConf, answer deliver.Answer, err error
 func (l *lane) learn(it *item, answer deliver.Answer, err error, asked time.Duration, now time.Time) (wait time.Duration, spared bool) {
 	t := it.ticket
 	it.ticket = ticket{}
+	l.haste.answered(answer.Duration, err, now)
 	if err == nil && len(answer.Replies) == 0 && (t.pace == nil || t.pace.eager) && !l.circuit.open() {
 		// The usual: nothing has to be stored, so this worker looks for more itself.
 		if t.pace != nil {

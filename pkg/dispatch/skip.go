@@ -87,7 +87,7 @@ func (l *lane) take(shard int, pos channel.Position) (waiting, laneConf, error) 
 	if i < 0 {
 		return waiting{}, laneConf{}, ErrUnderWay
 	}
-	l.inflight++
+	l.depart()
 	return heap.Remove(&l.waiting, i).(waiting), l.conf, nil
 }
 

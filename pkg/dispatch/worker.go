@@ -80,9 +80,19 @@ func (l *lane) done() {
 	l.mu.Unlock()
 }
 
+// depart counts an attempt in flight. The caller holds the mutex.
+func (l *lane) depart() {
+	if l.inflight++; l.inflight == 1 {
+		l.broker.d.busy.Add(1)
+	}
+}
+
 // landed counts an attempt out of those in flight. The caller holds the mutex.
 func (l *lane) landed() {
-	l.inflight--
+	l.haste.landed++
+	if l.inflight--; l.inflight == 0 {
+		l.broker.d.busy.Add(-1)
+	}
 	if l.reorder {
 		l.changeOrder()
 	}
@@ -141,7 +151,7 @@ func (l *lane) start(from *ring) item { return l.startAs(from, ticket{}) }
 
 func (l *lane) startAs(from *ring, t ticket) item {
 	it := l.pop(from)
-	l.inflight++
+	l.depart()
 	if !it.dead {
 		l.begin(&it, t)
 	}

@@ -125,7 +125,7 @@ func Open(o Options) (*Engine, error) {
 		Sender: e.client, Metrics: e.Metrics, Logger: o.Logger, Logs: e.logs, DrainTimeout: o.DrainTimeout, Keys: o.Keys, Replied: o.Replied,
 		Incident: e.reporter.tell, Journal: e.journal,
 		Paused: e.paused, SavePaused: e.savePaused,
-		Newcomers: newcomers,
+		Newcomers: newcomers, Delay: process.NewDelay().Read,
 	})
 	e.views.dispatch = e.Dispatcher
 	jobs := rerun.Options{Snapshot: e.views.Snapshot, Log: e.Dispatcher.Log, Deliverer: e.Dispatcher, Keys: o.Keys, Logger: o.Logger}
