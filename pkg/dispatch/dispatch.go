@@ -101,11 +101,12 @@ const (
 // Dispatcher delivers the events of all brokers of one process. Apply, Target
 // and the views may be called at any time by any goroutine; Run once.
 type Dispatcher struct {
-	opts  Options
-	log   *slog.Logger
-	held  atomic.Int64 // bytes of events in all lanes' queues
-	busy  atomic.Int64 // lanes with an attempt in flight
-	queue delay
+	opts     Options
+	log      *slog.Logger
+	held     atomic.Int64 // bytes of events in all lanes' queues
+	busy     atomic.Int64 // lanes with an attempt in flight
+	queue    delay
+	patience patience
 
 	attempts context.Context // of all attempts: ends when a stop has waited long enough
 	cutOff   context.CancelFunc
@@ -164,6 +165,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	for _, b := range *d.brokers.Load() {
 		b.routing.shut() // for good: also those who store an event offer none any more
 	}
+	d.patience.stop()
 	for _, b := range *d.brokers.Load() {
 		b.stopLanes()
 	}

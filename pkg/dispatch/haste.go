@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -44,14 +45,13 @@ const (
 //
 // It is a value that the lane's mutex guards.
 type haste struct {
-	took       time.Duration // average; 0: there was no answer yet
-	low, last  time.Duration // soonest answer of this epoch and the one before; 0 for none
-	since      time.Time     // of the epoch
-	landed     uint64        // attempts that have ended
-	mark       uint64        // landed when the timer was set
-	extra      int           // in flight beyond the share
-	timer      *time.Timer
-	timerIsSet bool
+	took      time.Duration // average; 0: there was no answer yet
+	low, last time.Duration // soonest answer of this epoch and the one before; 0 for none
+	since     time.Time     // of the epoch
+	landed    uint64        // attempts that have ended
+	mark      uint64        // landed when the lane began to wait
+	due       time.Time     // when it has waited for long enough; zero: it does not wait
+	extra     int           // in flight beyond the share
 }
 
 // answered learns from an attempt. One that failed says nothing of the next.
@@ -107,26 +107,88 @@ func (l *lane) hasty(n int) int {
 	if n = min(n, share+h.extra-l.inflight); n > 0 {
 		return n
 	}
-	if !h.timerIsSet {
-		h.timerIsSet, h.mark = true, h.landed
-		h.timer.Reset(max(hasteWait, lateAnswers*h.took, own))
+	if h.due.IsZero() {
+		h.mark, h.due = h.landed, time.Now().Add(max(hasteWait, lateAnswers*h.took, own))
+		d.patience.add(l)
 	}
 	return 0
 }
 
-// hurry is the timer's call: where no answer has come since it was set, more
-// of what waits may begin.
-func (l *lane) hurry() {
+// patience looks after the lanes that wait for an answer, with one timer for
+// all: they may be many.
+type patience struct {
+	mu    sync.Mutex
+	lanes []*lane
+	spare []*lane
+	timer *time.Timer
+	set   bool
+	ended bool
+}
+
+func (p *patience) add(l *lane) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lanes = append(p.lanes, l)
+	p.arm()
+}
+
+func (p *patience) arm() {
+	switch {
+	case p.set || p.ended || len(p.lanes) == 0:
+		return
+	case p.timer == nil:
+		p.timer = time.AfterFunc(hasteWait, p.end)
+	default:
+		p.timer.Reset(hasteWait)
+	}
+	p.set = true
+}
+
+// end is the timer's call.
+func (p *patience) end() {
+	now := time.Now()
+	p.mu.Lock()
+	lanes := p.lanes
+	p.lanes, p.spare, p.set = p.spare[:0], nil, false
+	p.mu.Unlock()
+	for i, l := range lanes {
+		if !l.hurry(now) {
+			p.add(l)
+		}
+		lanes[i] = nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spare = lanes
+	p.arm()
+}
+
+// stop ends the timer for good.
+func (p *patience) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended = true; p.timer != nil {
+		p.timer.Stop()
+	}
+}
+
+// hurry lets more of what waits begin where no answer has come for too long.
+// It reports whether the lane has waited to the end.
+func (l *lane) hurry(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := &l.haste
-	h.timerIsSet = false
+	if now.Before(h.due) && h.landed == h.mark && !l.stopped {
+		return false
+	}
+	h.due = time.Time{}
 	if l.stopped || l.ready.len()+l.due.len() == 0 && !l.lagging() {
-		return
+		return true
 	}
 	if h.landed == h.mark {
 		h.extra = 2*h.extra + 1
 		l.kick()
 	}
-	l.room() // sets the timer again, if need be
+	l.room() // begins to wait again, if need be
+	return true
 }

@@ -132,10 +132,9 @@ func newLane(b *broker, uid channel.UID, name string) *lane {
 	l := &lane{broker: b, uid: uid, name: name, shards: make([]laneShard, len(b.shards)), metrics: b.d.opts.Metrics.Lane(b.name, name), journal: b.journal.Trigger(uid, name)}
 	l.put(laneConf{})
 	l.pause = b.d.pauseOf(uid)
-	l.timer, l.resume, l.haste.timer = time.AfterFunc(time.Hour, l.wake), time.AfterFunc(time.Hour, l.wake), time.AfterFunc(time.Hour, l.hurry)
+	l.timer, l.resume = time.AfterFunc(time.Hour, l.wake), time.AfterFunc(time.Hour, l.wake)
 	l.timer.Stop()
 	l.resume.Stop()
-	l.haste.timer.Stop()
 	return l
 }
 
@@ -394,7 +393,6 @@ func (l *lane) halt() {
 	l.extras.callAll()
 	l.timer.Stop()
 	l.resume.Stop()
-	l.haste.timer.Stop()
 	l.release()
 }
 
