@@ -18,8 +18,8 @@ const (
 
 	// hastePerProcessor and leastHaste are how many attempts all fast lanes have
 	// in flight together. Each has at least one.
-	hastePerProcessor = 32
-	leastHaste        = 128
+	hastePerProcessor = 16
+	leastHaste        = 64
 
 	// hasteWait is after how long at least without an answer, though with
 	// lateAnswers times the usual, a lane gets more in flight than its share: one
