@@ -17,6 +17,7 @@ import (
 	"github.com/penstock-events/penstock/pkg/dispatch"
 	"github.com/penstock-events/penstock/pkg/event"
 	"github.com/penstock-events/penstock/pkg/filter"
+	"github.com/penstock-events/penstock/pkg/http1"
 	"github.com/penstock-events/penstock/pkg/ingress"
 	"github.com/penstock-events/penstock/pkg/loaded"
 	"github.com/penstock-events/penstock/pkg/requestreply"
@@ -31,6 +32,7 @@ func TestLimitsInTheReferenceAreThoseOfTheProgram(t *testing.T) {
 	for bound, want := range map[string]string{
 		"body of a request":                            mib(ingress.DefaultMaxBody),
 		"request line and headers":                     strconv.Itoa(ingress.DefaultMaxHeader>>10) + " KiB",
+		"headers of a request":                         thousands(http1.MaxFields),
 		"events of a batch":                            strconv.Itoa(event.DefaultMaxBatch),
 		"attributes of an event":                       strconv.Itoa(event.DefaultMaxAttributes),
 		"length of an attribute's name":                strconv.Itoa(event.MaxAttributeName) + " bytes",
