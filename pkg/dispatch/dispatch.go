@@ -60,7 +60,7 @@ type Options struct {
 	Concurrency int
 
 	// MaxHeldBytes bounds the events that all lanes together hold in memory
-	// ahead of their workers; 0 means 64 MiB. At the bound lanes note positions
+	// ahead of their workers; 0 means 16 MiB. At the bound lanes note positions
 	// only and read the events again later.
 	MaxHeldBytes int64
 
@@ -124,7 +124,7 @@ func New(o Options) *Dispatcher {
 		o.Concurrency = 64
 	}
 	if o.MaxHeldBytes <= 0 {
-		o.MaxHeldBytes = 64 << 20
+		o.MaxHeldBytes = 16 << 20
 	}
 	if o.DrainTimeout <= 0 {
 		o.DrainTimeout = 20 * time.Second

@@ -30,6 +30,12 @@ const (
 
 	// dueAtOnce bounds how many events a lane reads again in one go.
 	dueAtOnce = 64
+
+	// behindAtOnce bounds how many events a lane that has fallen behind reads in
+	// one go, and fewAtOnce where their bytes would only lie in memory: its
+	// subscriber is down, or all lanes together hold a good part of MaxHeldBytes.
+	behindAtOnce = readyItems / 2
+	fewAtOnce    = 16
 )
 
 // item is one event on its way to one trigger.
@@ -104,6 +110,11 @@ type laneShard struct {
 	// stuck is until when an ordered lane takes up no more, because it could not
 	// read what comes next and must not pass it over.
 	stuck time.Time
+
+	// heldUntil is the latest deadline of the events taken up while the circuit is
+	// open. Those behind them came later and so may not go before: they stay in
+	// the log unread until then.
+	heldUntil time.Time
 
 	// recovered are positions that wait for a retry since before the restart, or
 	// since the lane's order changed: catching up must not take them a second time.
@@ -200,6 +211,9 @@ func (l *lane) offer(shard int, r *channel.Record) {
 func (l *lane) fits(size int) bool {
 	if l.ready.len() == 0 {
 		return true // a lane always moves, whatever others hold
+	}
+	if l.circuit.open() && l.order == nil {
+		return false // one for the probe will do, the others only wait
 	}
 	return l.ready.len() < readyItems && l.ready.bytes+size <= readyBytes &&
 		l.broker.d.held.Load()+int64(size) <= l.broker.d.opts.MaxHeldBytes

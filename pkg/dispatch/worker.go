@@ -191,10 +191,13 @@ func (l *lane) catchUp(ctx context.Context) bool {
 			}
 			s.stuck = time.Time{}
 		}
+		if l.circuit.open() && l.order == nil && s.heldUntil.After(time.Now()) {
+			continue
+		}
 		var items []item
 		it := s.pending.Iterator()
 		it.AdvanceIfNeeded(uint64(s.taken) + 1)
-		for it.HasNext() && len(items) < readyItems/2 {
+		for limit := l.atOnce(); it.HasNext() && len(items) < limit; {
 			pos := channel.Position(it.Next())
 			s.taken = pos
 			if !s.recovered.IsEmpty() && s.recovered.Contains(uint64(pos)) {
@@ -214,6 +217,14 @@ func (l *lane) catchUp(ctx context.Context) bool {
 		return true
 	}
 	return false
+}
+
+// atOnce is how many events a lane that has fallen behind reads in one go.
+func (l *lane) atOnce() int {
+	if l.circuit.open() || l.broker.d.held.Load() > l.broker.d.opts.MaxHeldBytes/4 {
+		return fewAtOnce
+	}
+	return behindAtOnce
 }
 
 // read fetches events of one shard from the log and queues them. The mutex is
@@ -303,7 +314,16 @@ func (l *lane) heldOn(it *item) bool {
 	}
 	l.waiting.push(w)
 	l.arm()
+	s := &l.shards[w.shard]
+	s.heldUntil = later(s.heldUntil, w.due)
 	return true
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // changeOrder puts another order in force once nothing is under way. The
