@@ -195,15 +195,18 @@ func (l *lane) catchUp(ctx context.Context) bool {
 			continue
 		}
 		var items []item
-		it := s.pending.Iterator()
-		it.AdvanceIfNeeded(uint64(s.taken) + 1)
-		for limit := l.atOnce(); it.HasNext() && len(items) < limit; {
-			pos := channel.Position(it.Next())
-			s.taken = pos
-			if !s.recovered.IsEmpty() && s.recovered.Contains(uint64(pos)) {
-				continue
+		for limit := l.atOnce(); len(items) == 0; {
+			next := s.pending.Next(s.taken, limit, nil)
+			if len(next) == 0 {
+				break
 			}
-			items = append(items, item{shard: shard, pos: pos})
+			for _, pos := range next {
+				s.taken = pos
+				if !s.recovered.IsEmpty() && s.recovered.Contains(uint64(pos)) {
+					continue
+				}
+				items = append(items, item{shard: shard, pos: pos})
+			}
 		}
 		if len(items) == 0 {
 			s.behind = false // caught up: the scanner hands over events again
@@ -260,7 +263,7 @@ func (l *lane) read(ctx context.Context, items []item, to *ring) {
 		delete(missing, r.Position)
 		it.accepted, it.event = r.Time, r.Event
 		switch {
-		case !l.shards[shard].pending.Contains(uint64(r.Position)):
+		case !l.shards[shard].pending.Contains(r.Position):
 		case it.dead:
 			l.push(&l.sinks, it)
 		case inOrder:
