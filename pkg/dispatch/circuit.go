@@ -200,6 +200,7 @@ func (l *lane) openCircuit(now time.Time) {
 	}
 	heap.Init(&l.waiting)
 	l.arm()
+	l.release()
 	l.broker.d.log.Warn("circuit open: the subscriber is down", "broker", l.broker.name, "trigger", l.name, "reason", l.circuit.reason)
 }
 

@@ -115,6 +115,11 @@ func (l *lane) next(ctx context.Context, woken chan struct{}) (item, bool) {
 		case l.catchUp(ctx):
 			continue
 		}
+		if l.circuit.open() && len(l.parked) > 0 {
+			l.workers-- // one is enough to probe, and each keeps a stack
+			l.mu.Unlock()
+			return item{}, false
+		}
 		l.parked = append(l.parked, woken)
 		l.used = time.Now()
 		l.mu.Unlock()
