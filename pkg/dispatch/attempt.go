@@ -55,6 +55,7 @@ func (l *lane) attempt(ctx context.Context, it *item) {
 	if err != nil && ctx.Err() != nil {
 		return // cut short by our own stop: no attempt, it stays pending
 	}
+	l.took.Store(int64(answer.Duration))
 	l.metrics.Attempt(answer.Duration, answer.Status)
 	if wait, spared := l.report(it, &conf, answer, err); spared {
 		l.metrics.Count(telemetry.Spared, 1)

@@ -101,6 +101,8 @@ type Dispatcher struct {
 	log  *slog.Logger
 	held atomic.Int64 // bytes of events in all lanes' queues
 
+	crowd atomic.Int64 // workers of all lanes
+
 	attempts context.Context // of all attempts: ends when a stop has waited long enough
 	cutOff   context.CancelFunc
 	scanning context.Context // of all scanners: ends when a stop begins

@@ -92,6 +92,8 @@ type lane struct {
 
 	incidents incidents
 
+	took atomic.Int64 // the last attempt, in nanoseconds
+
 	dirty atomic.Bool // has changes that SaveProgress has not seen
 }
 

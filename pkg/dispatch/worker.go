@@ -23,11 +23,33 @@ func (l *lane) wakeOne() {
 		w <- struct{}{} // has room for one, and a parked worker is sent one only
 		return
 	}
-	if l.stopped || l.workers >= l.conf.concurrency {
+	if l.stopped || l.workers >= l.conf.concurrency || l.crowded() {
 		return // a busy worker looks again when its attempt is over
 	}
 	l.workers++
-	l.broker.d.workers.Go(func() { l.work(l.broker.d.attempts) })
+	d := l.broker.d
+	d.crowd.Add(1)
+	d.workers.Go(func() {
+		defer d.crowd.Add(-1)
+		l.work(d.attempts)
+	})
+}
+
+const (
+	// In a process that has crowd workers a lane gets no more than few of them
+	// while its subscriber answers before slow: most of what more of them would wait
+	// for is the processor, each with a stack and a connection, 16 KiB or more.
+	// Where answers take longer its workers double with each that comes, up to its
+	// concurrency.
+	crowd = 512
+	few   = 8
+	slow  = time.Second
+)
+
+// crowded reports whether one more worker would only be in the way. The caller
+// holds the mutex.
+func (l *lane) crowded() bool {
+	return l.workers >= few && l.broker.d.crowd.Load() >= crowd && time.Duration(l.took.Load()) < slow
 }
 
 // wake is the timer's call: something waiting is due.
