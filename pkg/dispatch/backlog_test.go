@@ -1,0 +1,122 @@
+package dispatch_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/penstock-events/penstock/pkg/channel"
+)
+
+// countedLog counts the events that are read by position.
+type countedLog struct {
+	channel.Log
+	got atomic.Int64
+}
+
+type countedBroker struct {
+	channel.BrokerLog
+	log *countedLog
+}
+
+func (l *countedLog) Broker(ctx context.Context, info channel.BrokerInfo) (channel.BrokerLog, error) {
+	b, err := l.Log.Broker(ctx, info)
+	return countedBroker{b, l}, err
+}
+
+func (b countedBroker) Get(ctx context.Context, shard channel.ShardID, at []channel.Position, buf []channel.Record) ([]channel.Record, error) {
+	b.log.got.Add(int64(len(at)))
+	return b.BrokerLog.Get(ctx, shard, at, buf)
+}
+
+// A backlog may be larger than the memory, and the disk has better to do than
+// to read it over and over for somebody who does not answer.
+func TestWhatWaitsForASubscriberThatIsDownIsLeftInTheLog(t *testing.T) {
+	inWorld(t, func(w *world) {
+		log := &countedLog{Log: w.log}
+		w.log = log
+		w.trigger("sub", "", "sub", delivery(100, "linear", "PT1S"))
+		w.run()
+		const events = 20_000
+		for range events / 500 {
+			w.send("order", 500)
+			w.after(50 * time.Millisecond)
+		}
+		w.after(2 * time.Minute)
+		if s := w.lane("sub"); s.Backlog != events || s.Waiting > 1000 {
+			t.Errorf("%d pending, %d of them taken up", s.Backlog, s.Waiting)
+		}
+		if n := log.got.Load(); n > 1500 {
+			t.Errorf("%d events were read while the subscriber was down", n)
+		}
+		w.shutdown()
+		w.run()
+		w.after(time.Minute)
+		if n := log.got.Load(); n > 4000 {
+			t.Errorf("%d events were read after a restart", n)
+		}
+		sub := w.subscribe("sub", nil)
+		w.after(2 * time.Minute)
+		if s := w.lane("sub"); s.Backlog != 0 || sub.count() != events {
+			t.Errorf("%d pending, %d delivered once it is up, want each of %d once", s.Backlog, sub.count(), events)
+		}
+	})
+}
+
+// Each event is held for as long as its own acceptance says, whether it has
+// been read or not.
+func TestABacklogIsGivenUpInTheOrderItCame(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.trigger("sub", "", "sub", delivery(0, "linear", "PT1S"))
+		w.run()
+		w.send("early", 2000)
+		w.after(time.Minute)
+		w.send("late", 2000)
+		w.after(4*time.Minute + 30*time.Second)
+		// A probe was the only attempt of one or another of the late ones.
+		if s := w.lane("sub"); s.Dead < 2000 || s.Dead > 2010 || s.Dead+s.Backlog != 4000 {
+			t.Errorf("after 5 minutes and a half %d are dead, %d pending", s.Dead, s.Backlog)
+		}
+		w.after(time.Minute)
+		if s := w.lane("sub"); s.Dead != 4000 || s.Backlog != 0 {
+			t.Errorf("a minute later %d are dead, %d pending", s.Dead, s.Backlog)
+		}
+	})
+}
+
+// What comes back at once is not had sooner by 64 who wait for it on every lane.
+func TestLanesThatAreAnsweredAtOnceShareACrowdOfWorkers(t *testing.T) {
+	for each, want := range map[time.Duration][2]int{
+		10 * time.Millisecond: {1, 512 + 40*8},
+		2 * time.Second:       {40 * 50, 40 * 64}, // who is slow gets what the lanes may have
+	} {
+		inWorld(t, func(w *world) {
+			const lanes = 40
+			for i := range lanes {
+				w.trigger(fmt.Sprintf("sub%d", i), "", "sub")
+			}
+			w.run()
+			w.begun(t, lanes)
+			sub := w.subscribe("sub", func(int, receipt, http.ResponseWriter) { time.Sleep(each) })
+			for range 20 {
+				w.send("order", 50)
+				w.after(each / 2)
+			}
+			w.after(5 * time.Minute)
+			if sub.count() < 1000*lanes || sub.most < want[0] || sub.most > want[1] {
+				t.Errorf("answers after %v: %d requests, %d at once, want %d to %d", each, sub.count(), sub.most, want[0], want[1])
+			}
+		})
+	}
+}
+
+// begun checks that the lanes are there.
+func (w *world) begun(t *testing.T, lanes int) {
+	t.Helper()
+	if n := len(w.dispatcher.Lanes(context.Background())); n != lanes {
+		t.Fatalf("%d lanes, want %d", n, lanes)
+	}
+}
