@@ -230,8 +230,9 @@ func (s *Positions) touch(key uint64) {
 }
 
 // pack brings everything below the newest stretch to rest.
-func (s *Positions) pack() {
-	limit := s.newest << stretchBits
+func (s *Positions) pack() { s.packBelow(s.newest << stretchBits) }
+
+func (s *Positions) packBelow(limit uint64) {
 	if s.recent.IsEmpty() || s.recent.Minimum() >= limit {
 		return
 	}
@@ -240,14 +241,13 @@ func (s *Positions) pack() {
 	many := s.recent.ManyIterator()
 	var key uint64
 	end := func() {
-		if len(p.low) == 0 {
+		if p.n == 0 {
 			return
 		}
-		r := stretch{key: key, n: uint32(len(p.low)), set: p.pack()}
+		r := p.pack(key)
 		i, _ := s.find(key)
 		s.rest = slices.Insert(s.rest, i, r)
 		s.packed += uint64(r.n)
-		p.low = p.low[:0]
 	}
 packing:
 	for {
@@ -260,7 +260,7 @@ packing:
 				end()
 				key = k
 			}
-			p.low = append(p.low, uint16(pos))
+			p.add(uint16(pos), uint16(pos))
 		}
 		if n == 0 {
 			break

@@ -62,10 +62,12 @@ func TestPositionsAreASetWhateverIsAtRest(t *testing.T) {
 					t.Fatalf("seed %d: the next %d above %d: %d of them, want %d", seed, n, above, len(got), len(in))
 				}
 			}
-			differs(t, seed, &s, want, rng.Uint64N(next+2))
+			if differs(t, seed, &s, want, rng.Uint64N(next+2)); rng.IntN(8) == 0 {
+				isWhole(t, seed, &s, want)
+			}
 		}
 		for i := range copies {
-			differs(t, seed, &copies[i].set, copies[i].want, 1)
+			isWhole(t, seed, &copies[i].set, copies[i].want)
 		}
 	}
 }
@@ -117,11 +119,17 @@ func differs(t *testing.T, seed uint64, s *Positions, want *roaring64.Bitmap, at
 	} else if uint64(s.First()) != want.Minimum() {
 		t.Fatalf("seed %d: first %d, want %d", seed, s.First(), want.Minimum())
 	}
+}
+
+func isWhole(t *testing.T, seed uint64, s *Positions, want *roaring64.Bitmap) {
+	t.Helper()
 	united := roaring64.New()
 	s.UniteInto(united)
 	if !united.Equals(want) || !s.Bitmap().Equals(want) {
 		t.Fatalf("seed %d: another set", seed)
 	}
+	clone := s.Clone()
+	isPortable(t, seed, clone.AppendPortable([]byte("before"))[len("before"):], want)
 	all := s.AppendTo(nil)
 	slices.Sort(all)
 	if !slices.Equal(all, want.ToArray()) {
@@ -164,4 +172,63 @@ func BenchmarkPositionsOfALaneThatKeepsUp(b *testing.B) {
 		s.Remove(p - 63)
 		p++
 	}
+}
+
+// isPortable checks that the library reads the bytes as the set, and that its
+// own bytes, with runs and without, are read as it.
+func isPortable(t *testing.T, seed uint64, b []byte, want *roaring64.Bitmap) {
+	t.Helper()
+	read := roaring64.New()
+	if err := read.UnmarshalBinary(b); err != nil || !read.Equals(want) || !want.IsEmpty() && read.Validate() != nil {
+		t.Fatalf("seed %d: the library reads another set, error %v, %v", seed, err, read.Validate())
+	}
+	plain := want.Clone()
+	for range 2 {
+		b, err := plain.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := ParsePortable(b)
+		if err != nil || !s.Bitmap().Equals(want) || s.Len() != want.GetCardinality() {
+			t.Fatalf("seed %d: another set is read, error %v", seed, err)
+		}
+		plain.RunOptimize()
+	}
+}
+
+// What is read as a set is a set, whatever the bytes were.
+func FuzzParsePortable(f *testing.F) {
+	for _, set := range []*roaring64.Bitmap{roaring64.New(), roaring64.BitmapOf(1, 2, 3, 1<<16, 1<<33), manyOf(3, 20_000), manyOf(1, 100_000)} {
+		for range 2 {
+			b, err := set.MarshalBinary()
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(b)
+			set.RunOptimize()
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := ParsePortable(b)
+		if err != nil || s.Len() > 1<<22 { // a few bytes may stand for more than there is time for
+			return
+		}
+		set := s.Bitmap()
+		if set.GetCardinality() != s.Len() || !set.IsEmpty() && set.Validate() != nil {
+			t.Fatalf("%d positions, %d by their number", set.GetCardinality(), s.Len())
+		}
+		clone := s.Clone()
+		again, err := ParsePortable(clone.AppendPortable(nil))
+		if err != nil || !again.Bitmap().Equals(set) {
+			t.Fatalf("written and read again it is another set, error %v", err)
+		}
+	})
+}
+
+func manyOf(step, n uint64) *roaring64.Bitmap {
+	set := roaring64.New()
+	for p := range n {
+		set.Add(1 + p*step)
+	}
+	return set
 }

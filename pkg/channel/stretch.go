@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"iter"
 	"math/bits"
-	"slices"
 	"sync"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
@@ -17,7 +16,7 @@ import (
 //	spans   for each span of positions the gap before it and its length less one
 //	bits    a bit for each of the 65,536
 //
-// whichever is shortest.
+// whichever is about the shortest.
 type stretch struct {
 	key uint64
 	n   uint32
@@ -113,50 +112,68 @@ func (r *stretch) unite(b *roaring64.Bitmap) {
 
 // packer is what packing uses again and again.
 type packer struct {
-	buf         [256]uint64
-	low         []uint16 // ascending, of one stretch
-	gaps, spans []byte
+	buf   [256]uint64
+	spans []span // ascending, of one stretch, none touching the next
+	n     int    // positions in them
+	set   []byte
 }
+
+// span is the positions from one to another, less those of the stretch.
+type span struct{ from, last uint16 }
 
 var packers = sync.Pool{New: func() any { return new(packer) }}
 
-// pack is the shortest form of low, which is not empty.
-func (p *packer) pack() string {
-	const most = 1 + 1<<stretchBits/8
-	p.gaps, p.spans = append(p.gaps[:0], inGaps), append(p.spans[:0], inSpans)
-	next := uint64(0) // after the last one
-	for i := 0; i < len(p.low); {
-		from := uint64(p.low[i])
-		j := i + 1
-		for j < len(p.low) && p.low[j] == p.low[j-1]+1 {
-			j++
-		}
-		n := uint64(j - i)
-		if len(p.gaps) < most {
-			p.gaps = binary.AppendUvarint(p.gaps, from-next)
-			p.gaps = append(p.gaps, zeros[:min(n-1, most)]...)
-		}
-		if len(p.spans) < most {
-			p.spans = binary.AppendUvarint(p.spans, from-next)
-			p.spans = binary.AppendUvarint(p.spans, n-1)
-		}
-		next, i = from+n, j
+func (p *packer) reset() { p.spans, p.n = p.spans[:0], 0 }
+
+// add adds the positions after all that were added.
+func (p *packer) add(from, last uint16) {
+	p.n += int(last-from) + 1
+	if n := len(p.spans); n > 0 && p.spans[n-1].last+1 == from {
+		p.spans[n-1].last = last
+		return
 	}
-	shortest := p.gaps
-	if len(p.spans) < len(shortest) {
-		shortest = p.spans
-	}
-	if len(shortest) < most {
-		return string(shortest)
-	}
-	set := slices.Grow(p.gaps[:0], most)[:most]
-	clear(set)
-	set[0] = inBits
-	for _, low := range p.low {
-		set[1+low/8] |= 1 << (low % 8)
-	}
-	p.gaps = set
-	return string(set)
+	p.spans = append(p.spans, span{from, last})
 }
 
-var zeros [1 + 1<<stretchBits/8]byte
+// pack is about the shortest form of the spans, of which there is one at least, and
+// forgets them.
+func (p *packer) pack(key uint64) stretch {
+	defer p.reset()
+	const most = 1 + 1<<stretchBits/8
+	set, next := p.set[:0], 0 // after the last one
+	if p.n < 2*len(p.spans) {
+		set = append(set, inGaps)
+		for _, s := range p.spans {
+			set = appendVarint(set, int(s.from)-next)
+			for at := s.from; at < s.last; at++ {
+				set = append(set, 0)
+			}
+			next = int(s.last) + 1
+		}
+	} else {
+		set = append(set, inSpans)
+		for _, s := range p.spans {
+			set = appendVarint(appendVarint(set, int(s.from)-next), int(s.last-s.from))
+			next = int(s.last) + 1
+		}
+	}
+	if len(set) >= most {
+		set = set[:most] // shorter than it was
+		clear(set)
+		set[0] = inBits
+		for _, s := range p.spans {
+			for at := int(s.from); at <= int(s.last); at++ {
+				set[1+at/8] |= 1 << (at % 8)
+			}
+		}
+	}
+	p.set = set
+	return stretch{key: key, n: uint32(p.n), set: string(set)}
+}
+
+func appendVarint(b []byte, v int) []byte {
+	if v < 0x80 {
+		return append(b, byte(v))
+	}
+	return binary.AppendUvarint(b, uint64(v))
+}

@@ -101,7 +101,7 @@ type Dispatcher struct {
 	log  *slog.Logger
 	held atomic.Int64 // bytes of events in all lanes' queues
 
-	crowd atomic.Int64 // workers of all lanes
+	crowd crowd
 
 	attempts context.Context // of all attempts: ends when a stop has waited long enough
 	cutOff   context.CancelFunc

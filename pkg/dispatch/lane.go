@@ -34,7 +34,7 @@ const (
 	// behindAtOnce bounds how many events a lane that has fallen behind reads in
 	// one go, and fewAtOnce where their bytes would only lie in memory: its
 	// subscriber is down, or all lanes together hold a good part of MaxHeldBytes.
-	behindAtOnce = readyItems / 2
+	behindAtOnce = readyItems / 4
 	fewAtOnce    = 16
 )
 
@@ -92,7 +92,8 @@ type lane struct {
 
 	incidents incidents
 
-	took atomic.Int64 // the last attempt, in nanoseconds
+	took    atomic.Int64 // the last attempt, in nanoseconds
+	present atomic.Int64 // workers that the crowd counts
 
 	dirty atomic.Bool // has changes that SaveProgress has not seen
 }

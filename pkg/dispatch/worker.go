@@ -28,28 +28,11 @@ func (l *lane) wakeOne() {
 	}
 	l.workers++
 	d := l.broker.d
-	d.crowd.Add(1)
 	d.workers.Go(func() {
-		defer d.crowd.Add(-1)
+		d.crowd.enter(l)
+		defer d.crowd.leave(l)
 		l.work(d.attempts)
 	})
-}
-
-const (
-	// In a process that has crowd workers a lane gets no more than few of them
-	// while its subscriber answers before slow: most of what more of them would wait
-	// for is the processor, each with a stack and a connection, 16 KiB or more.
-	// Where answers take longer its workers double with each that comes, up to its
-	// concurrency.
-	crowd = 512
-	few   = 8
-	slow  = time.Second
-)
-
-// crowded reports whether one more worker would only be in the way. The caller
-// holds the mutex.
-func (l *lane) crowded() bool {
-	return l.workers >= few && l.broker.d.crowd.Load() >= crowd && time.Duration(l.took.Load()) < slow
 }
 
 // wake is the timer's call: something waiting is due.

@@ -15,7 +15,7 @@ const (
 	// leastHeadroom is what the heap may always grow by between two collections,
 	// and above it half of what is alive: collecting more often than that would
 	// cost more processor time than the memory is worth.
-	leastHeadroom = 16 << 20
+	leastHeadroom = 12 << 20
 
 	memoryLooks = time.Second
 )

@@ -18,10 +18,7 @@ import (
 // what that costs in memory, in the log and in the lanes that go on from it.
 func TestAPendingEventCostsTwoBytesOfMemory(t *testing.T) {
 	const triggers, shards = 100, 4
-	events := uint64(1_000_000)
-	if testing.Short() {
-		events /= 4
-	}
+	const events = uint64(1_000_000)
 	dir := t.TempDir()
 	r := start(t, dir, Options{FS: quickFS{}})
 	b := r.broker(channel.BrokerInfo{UID: "b", Shards: shards})

@@ -357,7 +357,10 @@ func (b *broker) decodeProgress(shard channel.ShardID, d *decoder) {
 	d.uint() // the shard again
 	scanned := channel.Position(d.uint())
 	for range d.count() {
-		b.apply([]channel.ShardProgress{{Shard: shard, Lanes: []channel.LaneProgress{getLane(d)}}})
+		trigger := channel.UID(d.string())
+		b.progress[shard].lane(trigger).Positions = d.positions()
+		lane := channel.LaneProgress{Trigger: trigger, Settled: d.bitmap(), Retries: getRetries(d)}
+		b.apply([]channel.ShardProgress{{Shard: shard, Lanes: []channel.LaneProgress{lane}}})
 	}
 	b.apply([]channel.ShardProgress{{Shard: shard, Scanned: scanned}})
 }

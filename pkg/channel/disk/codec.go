@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
+
+	"github.com/penstock-events/penstock/pkg/channel"
 )
 
 // errPayload is a payload that passed its checksum and still makes no sense:
@@ -189,6 +191,19 @@ func (d *decoder) bitmap() *roaring64.Bitmap {
 	if err := errors.Join(set.UnmarshalBinary(raw), set.Validate()); err != nil {
 		d.fail()
 		return roaring64.New()
+	}
+	return set
+}
+
+// positions reads what bitmap or AppendPortable has written.
+func (d *decoder) positions() channel.Positions {
+	raw := d.bytes()
+	if len(raw) == 0 {
+		return channel.Positions{}
+	}
+	set, err := channel.ParsePortable(raw)
+	if err != nil {
+		d.fail()
 	}
 	return set
 }

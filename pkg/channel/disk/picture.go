@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"encoding/binary"
 	"hash/crc32"
 	"io"
 
@@ -27,6 +28,10 @@ type stroke struct {
 
 // positions notes a set, which may change from then on.
 func (p *picture) positions(set *channel.Positions) {
+	if set.IsEmpty() {
+		p.uint(0)
+		return
+	}
 	p.strokes = append(p.strokes, stroke{bytes: p.encoder, positions: set.Clone()})
 	p.encoder = nil
 }
@@ -42,19 +47,22 @@ func (p *picture) set(set *roaring64.Bitmap) {
 
 // put writes the picture.
 func (p *picture) put(w *pieces) {
+	var raw []byte
 	for i := range p.strokes {
 		it := &p.strokes[i]
 		w.put(it.bytes)
-		set := it.set
-		if set == nil {
-			set = it.positions.Bitmap()
-			set.RunOptimize()
+		raw = raw[:0]
+		var err error
+		if it.set != nil {
+			raw, err = it.set.MarshalBinary()
+		} else {
+			raw = it.positions.AppendPortable(raw)
 		}
-		var e encoder
-		if err := e.bitmap(set); err != nil && w.err == nil {
+		if err != nil && w.err == nil {
 			w.err = err
 		}
-		w.put(e)
+		w.put(binary.AppendUvarint(nil, uint64(len(raw))))
+		w.put(raw)
 		*it = stroke{} // its memory goes as it is written
 	}
 	w.put(p.encoder)

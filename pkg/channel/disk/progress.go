@@ -183,11 +183,14 @@ func getProgress(d *decoder) channel.ShardProgress {
 }
 
 func getLane(d *decoder) channel.LaneProgress {
-	lane := channel.LaneProgress{Trigger: channel.UID(d.string()), Added: d.bitmap(), Settled: d.bitmap()}
+	return channel.LaneProgress{Trigger: channel.UID(d.string()), Added: d.bitmap(), Settled: d.bitmap(), Retries: getRetries(d)}
+}
+
+func getRetries(d *decoder) (all []channel.Retry) {
 	for range d.count() {
-		lane.Retries = append(lane.Retries, channel.Retry{
+		all = append(all, channel.Retry{
 			Position: channel.Position(d.uint()), Attempts: int(d.uint()), NotBefore: d.time(), Dead: d.bool(),
 		})
 	}
-	return lane
+	return all
 }
