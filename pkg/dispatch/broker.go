@@ -191,6 +191,7 @@ func (b *broker) confOf(t *config.Trigger, was laneConf) laneConf {
 		policy:      t.Policy,
 		format:      formats[t.Format],
 		concurrency: t.Concurrency,
+		asked:       t.Concurrency > 0,
 		paced:       t.ScalesFromZero,
 		steady:      t.Steady,
 		paused:      t.Paused,

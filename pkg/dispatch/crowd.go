@@ -13,10 +13,11 @@ const (
 	// Beyond it a lane whose subscriber answers before slowAnswer gets no more than
 	// its part of the crowd, or fewWorkers. So all lanes together have as many
 	// attempts under way as this process can make; and where answers take longer the
-	// workers double with each that comes, up to the lane's concurrency.
-	crowdSize  = 1024
+	// workers double with each that comes, up to the lane's concurrency. A lane
+	// whose Trigger says how many it wants has those.
+	crowdSize  = 512
 	fewWorkers = 8
-	slowAnswer = 250 * time.Millisecond
+	slowAnswer = time.Second
 )
 
 // crowd counts the workers of all lanes, and the lanes that have any.
@@ -40,6 +41,6 @@ func (c *crowd) leave(l *lane) {
 // The caller holds the mutex.
 func (l *lane) crowded() bool {
 	c := &l.broker.d.crowd
-	return l.workers >= fewWorkers && c.workers.Load() >= crowdSize && time.Duration(l.took.Load()) < slowAnswer &&
+	return !l.conf.asked && l.workers >= fewWorkers && c.workers.Load() >= crowdSize && time.Duration(l.took.Load()) < slowAnswer &&
 		int64(l.workers) >= crowdSize/max(1, c.lanes.Load())
 }

@@ -28,8 +28,8 @@ func (l *lane) wakeOne() {
 	}
 	l.workers++
 	d := l.broker.d
+	d.crowd.enter(l)
 	d.workers.Go(func() {
-		d.crowd.enter(l)
 		defer d.crowd.leave(l)
 		l.work(d.attempts)
 	})
