@@ -90,6 +90,11 @@ const (
 	// idleWorker is how long a parked worker is kept.
 	idleWorker = 10 * time.Second
 
+	// readsAtOnce bounds the lanes that read events again at once; the others wait
+	// for their turn. Each read has a buffer of the log's, and a hundred lanes that
+	// go on after a restart would all have one.
+	readsAtOnce = 16
+
 	// readAhead is how many records one scan takes at most.
 	readAhead = 256
 )
@@ -102,6 +107,7 @@ type Dispatcher struct {
 	held atomic.Int64 // bytes of events in all lanes' queues
 
 	crowd crowd
+	reads chan struct{} // has room for the lanes that read again at once
 
 	attempts context.Context // of all attempts: ends when a stop has waited long enough
 	cutOff   context.CancelFunc
@@ -137,7 +143,7 @@ func New(o Options) *Dispatcher {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	d := &Dispatcher{opts: o, log: o.Logger, applying: make(chan struct{}, 1), pausing: make(chan struct{}, 1)}
+	d := &Dispatcher{opts: o, log: o.Logger, applying: make(chan struct{}, 1), pausing: make(chan struct{}, 1), reads: make(chan struct{}, readsAtOnce)}
 	paused := maps.Clone(o.Paused)
 	if paused == nil {
 		paused = make(map[channel.UID]time.Time)

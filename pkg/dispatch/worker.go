@@ -247,7 +247,10 @@ func (l *lane) read(ctx context.Context, items []item, to *ring) {
 	shard := items[0].shard
 	positions, index := ascending(items)
 	l.mu.Unlock()
+	turns := l.broker.d.reads
+	turns <- struct{}{}
 	records, err := l.broker.log.Get(ctx, l.broker.shards[shard], positions, make([]channel.Record, 0, len(positions)))
+	<-turns
 	l.mu.Lock()
 	l.reading = false
 	if l.reorder {
