@@ -5,7 +5,7 @@ GO      ?= go
 TOOLS    = $(GO) tool -modfile=hack/tools/go.mod
 FUZZTIME ?= 10s
 
-.PHONY: all build test check fmt vet lint race fuzz bench bench-quick bench-backlog bench-journal bench-rerun recovery reliability faults soak e2e clean help
+.PHONY: all build test check fmt vet lint race fuzz bench bench-quick bench-backlog bench-backlog-full bench-journal bench-rerun recovery reliability faults soak e2e clean help
 
 all: check test
 
@@ -52,9 +52,13 @@ bench-quick: bin/bench
 	@$(NGINX)
 	bin/bench -quick
 
-## bench-backlog: memory with 1,000,000 pending events on one dead trigger (5 minutes)
+## bench-backlog: memory with 1,000,000 events that wait for 100 triggers, restarts, and the drain (5 minutes, 2 GiB of disk)
 bench-backlog: bin/bench
 	bin/bench backlog
+
+## bench-backlog-full: the same with 10,000,000 (30 minutes, 13 GiB of disk)
+bench-backlog-full: bin/bench
+	bin/bench backlog -events 10000000
 
 ## bench-journal: what the journal and a dedup window cost, ten pairs (2 minutes)
 bench-journal: bin/bench

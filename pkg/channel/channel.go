@@ -297,6 +297,10 @@ type Keeper interface {
 	// Progress is all that is known for one shard: Added is the whole pending
 	// set, Retries all retries under way. The caller owns what it gets.
 	Progress(shard ShardID) ShardProgress
+
+	// Resume is Progress for one that goes on from it, or looks whether something
+	// is pending: in little more memory than the log has it in, however much it is.
+	Resume(shard ShardID) (scanned Position, lanes []Resumed)
 }
 
 // DeadLetters keeps what could not be delivered until somebody discards it.

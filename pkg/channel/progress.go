@@ -45,17 +45,15 @@ type Retry struct {
 // in one shard. Implementations keep one per trigger and shard. It is not
 // safe for concurrent use.
 type Pending struct {
-	Positions roaring64.Bitmap
+	Positions Positions
 	Retries   map[Position]Retry
 }
 
 // Apply adds a change.
 func (p *Pending) Apply(change LaneProgress) {
-	if change.Added != nil {
-		p.Positions.Or(change.Added)
-	}
+	p.Positions.AddAll(change.Added)
 	for _, r := range change.Retries {
-		if !p.Positions.Contains(uint64(r.Position)) {
+		if !p.Positions.Contains(r.Position) {
 			continue // it would never be settled, and so never go
 		}
 		if p.Retries == nil {
@@ -67,7 +65,7 @@ func (p *Pending) Apply(change LaneProgress) {
 		p.Retries[r.Position] = r
 	}
 	if change.Settled != nil {
-		p.Positions.AndNot(change.Settled)
+		p.Positions.RemoveAll(change.Settled)
 		for it := change.Settled.Iterator(); it.HasNext() && len(p.Retries) > 0; {
 			delete(p.Retries, Position(it.Next()))
 		}
@@ -82,17 +80,33 @@ func (p *Pending) MarkDead(position Position, attempts int) {
 	if p.Retries == nil {
 		p.Retries = make(map[Position]Retry)
 	}
-	p.Positions.Add(uint64(position))
+	p.Positions.Add(position)
 	p.Retries[position] = Retry{Position: position, Attempts: attempts, Dead: true}
 }
 
 // Whole returns the state as a LaneProgress that shares nothing with it.
 func (p *Pending) Whole(trigger UID) LaneProgress {
-	whole := LaneProgress{Trigger: trigger, Added: p.Positions.Clone()}
+	return LaneProgress{Trigger: trigger, Added: p.Positions.Bitmap(), Retries: p.retries()}
+}
+
+// Resumed is one trigger's part of what a Keeper's Resume returns.
+type Resumed struct {
+	Trigger   UID
+	Positions Positions
+	Retries   []Retry // in no order
+}
+
+// Resume returns the state in little more memory than it has.
+func (p *Pending) Resume(trigger UID) Resumed {
+	return Resumed{Trigger: trigger, Positions: p.Positions.Clone(), Retries: p.retries()}
+}
+
+func (p *Pending) retries() []Retry {
+	var all []Retry
 	for _, r := range p.Retries {
-		whole.Retries = append(whole.Retries, r)
+		all = append(all, r)
 	}
-	return whole
+	return all
 }
 
 // RouteTable adds up Routes: it is the trigger set as a log must remember it.

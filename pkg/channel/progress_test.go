@@ -22,7 +22,7 @@ func TestChangesAddUpToWhatIsPending(t *testing.T) {
 		t.Errorf("retries %+v, want %+v", whole.Retries, want)
 	}
 	whole.Added.Clear()
-	if p.Positions.GetCardinality() != 2 {
+	if p.Positions.Len() != 2 {
 		t.Error("who has the whole can change the state")
 	}
 }

@@ -25,6 +25,7 @@ type laneConf struct {
 	policy      deliver.Policy
 	format      deliver.Format
 	concurrency int
+	asked       bool // its Trigger or Broker says how many
 	paced       bool // the subscriber scales from zero
 	steady      bool // concurrency is not adapted
 	paused      bool // by annotation

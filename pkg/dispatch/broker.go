@@ -40,6 +40,7 @@ type broker struct {
 	saved   []channel.Position      // by shard: scanned as of the last flush
 	flushes sync.Mutex              // SaveProgress is one caller's at a time
 	unsaved []channel.ShardProgress // the log had no room for it
+	shared  uint64                  // positions at rest when share last looked; the flush loop's
 	started atomic.Bool             // a trigger set is in force and the scanners run
 }
 
@@ -63,11 +64,11 @@ func newBroker(d *Dispatcher, conf *config.Broker, log channel.BrokerLog, trigge
 		}
 	}
 	for i, shard := range b.shards {
-		progress := log.Progress(shard)
-		b.scanned[i].Store(uint64(progress.Scanned))
-		b.saved[i] = progress.Scanned
-		for _, p := range progress.Lanes {
-			b.lane(p.Trigger, string(p.Trigger)).restore(i, progress.Scanned, p)
+		scanned, lanes := log.Resume(shard)
+		b.scanned[i].Store(uint64(scanned))
+		b.saved[i] = scanned
+		for _, p := range lanes {
+			b.lane(p.Trigger, string(p.Trigger)).restore(i, scanned, p)
 		}
 	}
 	return b, nil
@@ -119,6 +120,7 @@ func (b *broker) confOf(t *config.Trigger, was laneConf) laneConf {
 		policy:      t.Policy,
 		format:      formats[t.Format],
 		concurrency: t.Concurrency,
+		asked:       t.Concurrency > 0,
 		paced:       t.ScalesFromZero,
 		steady:      t.Steady,
 		paused:      t.Paused,

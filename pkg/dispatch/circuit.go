@@ -183,8 +183,24 @@ func (l *lane) openCircuit(now time.Time) {
 	for i := range l.waiting {
 		l.holdBack(&l.waiting[i], time.Time{}, now)
 	}
+	for i := range l.shards {
+		l.shards[i].heldUntil = time.Time{}
+	}
+	if l.order == nil {
+		// Their bytes would lie in memory for as long as the subscriber is away.
+		for l.ready.len() > 0 {
+			it := l.pop(&l.ready)
+			w := waiting{shard: it.shard, pos: it.pos, attempts: it.attempts, spared: it.spared, due: now}
+			l.holdBack(&w, it.accepted, now)
+			l.waiting = append(l.waiting, w)
+			s := &l.shards[it.shard]
+			s.heldUntil = later(s.heldUntil, w.due)
+		}
+		l.ready = ring{}
+	}
 	heap.Init(&l.waiting)
 	l.arm()
+	l.release()
 	l.broker.d.log.Warn("circuit open: the subscriber is down", "broker", l.broker.name, "trigger", l.name, "reason", l.circuit.reason)
 }
 

@@ -64,7 +64,7 @@ type Options struct {
 	Delay func() time.Duration
 
 	// MaxHeldBytes bounds the events that all lanes together hold in memory
-	// ahead of their workers; 0 means 64 MiB. At the bound lanes note positions
+	// ahead of their workers; 0 means 16 MiB. At the bound lanes note positions
 	// only and read the events again later.
 	MaxHeldBytes int64
 
@@ -94,6 +94,11 @@ const (
 	// idleWorker is how long a parked worker is kept.
 	idleWorker = 10 * time.Second
 
+	// readsAtOnce bounds the lanes that read events again at once; the others wait
+	// for their turn. Each read has a buffer of the log's, and a hundred lanes that
+	// go on after a restart would all have one.
+	readsAtOnce = 16
+
 	// readAhead is how many records one scan takes at most.
 	readAhead = 256
 )
@@ -107,6 +112,8 @@ type Dispatcher struct {
 	busy     atomic.Int64 // lanes with an attempt in flight
 	queue    delay
 	patience patience
+
+	reads chan struct{} // has room for the lanes that read again at once
 
 	attempts context.Context // of all attempts: ends when a stop has waited long enough
 	cutOff   context.CancelFunc
@@ -131,7 +138,7 @@ func New(o Options) *Dispatcher {
 		o.Concurrency = 64
 	}
 	if o.MaxHeldBytes <= 0 {
-		o.MaxHeldBytes = 64 << 20
+		o.MaxHeldBytes = 16 << 20
 	}
 	if o.DrainTimeout <= 0 {
 		o.DrainTimeout = 20 * time.Second
@@ -142,7 +149,7 @@ func New(o Options) *Dispatcher {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	d := &Dispatcher{opts: o, log: o.Logger, applying: make(chan struct{}, 1), pausing: make(chan struct{}, 1)}
+	d := &Dispatcher{opts: o, log: o.Logger, applying: make(chan struct{}, 1), pausing: make(chan struct{}, 1), reads: make(chan struct{}, readsAtOnce)}
 	paused := maps.Clone(o.Paused)
 	if paused == nil {
 		paused = make(map[channel.UID]time.Time)

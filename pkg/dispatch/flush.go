@@ -50,8 +50,52 @@ func (b *broker) flushLoop() {
 			for _, l := range b.list() {
 				l.releaseIdle(before)
 			}
+			b.share()
 		}
 	}
+}
+
+// leastShared is how many positions must be at rest for share to be worth it.
+const leastShared = 1 << 16
+
+// share has lanes and log keep what is pending on both in one piece of memory.
+// Of what has not changed since it was saved both have the same.
+func (b *broker) share() {
+	var rest uint64
+	for _, l := range b.list() {
+		rest += l.atRest()
+	}
+	if rest < leastShared || rest == b.shared {
+		return
+	}
+	b.shared = rest
+	for i, shard := range b.shards {
+		_, lanes := b.log.Resume(shard)
+		for j := range lanes {
+			if l := b.known(lanes[j].Trigger); l != nil {
+				l.mu.Lock()
+				l.shards[i].pending.Share(&lanes[j].Positions)
+				l.mu.Unlock()
+			}
+		}
+	}
+}
+
+// atRest counts the positions that share is about.
+func (l *lane) atRest() (n uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.shards {
+		n += l.shards[i].pending.AtRest()
+	}
+	return n
+}
+
+// known finds a trigger's lane; nil for none.
+func (b *broker) known(uid channel.UID) *lane {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.lanes[uid]
 }
 
 // flush hands the changes since the last one to the log. Changes that the log

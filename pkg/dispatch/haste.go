@@ -41,7 +41,8 @@ const (
 // attempts at once than the processors can serve are no faster: each takes
 // longer for it, and a hundred triggers that want the same events would have
 // thousands of connections open. So such lanes share what is in flight. A lane
-// whose subscriber takes its time has as many as its settings allow.
+// whose subscriber takes its time has as many as it may have, and so has one
+// whose Trigger or Broker says how many it wants.
 //
 // It is a value that the lane's mutex guards.
 type haste struct {
@@ -99,7 +100,7 @@ func (d *Dispatcher) look(now time.Time) {
 func (l *lane) hasty(n int) int {
 	h, d := &l.haste, l.broker.d
 	own := ownDelay * time.Duration(d.queue.now.Load())
-	if n == 0 || h.soonest() >= max(fastAnswer, own) {
+	if n == 0 || l.conf.asked || h.soonest() >= max(fastAnswer, own) {
 		return n
 	}
 	lanes := max(1, int(d.busy.Load()))

@@ -30,6 +30,12 @@ const (
 
 	// dueAtOnce bounds how many events a lane reads again in one go.
 	dueAtOnce = 64
+
+	// behindAtOnce bounds how many events a lane that has fallen behind reads in
+	// one go, and fewAtOnce where their bytes would only lie in memory: its
+	// subscriber is down, or all lanes together hold a good part of MaxHeldBytes.
+	behindAtOnce = readyItems / 4
+	fewAtOnce    = 16
 )
 
 // item is one event on its way to one trigger.
@@ -94,7 +100,7 @@ type lane struct {
 
 // laneShard is a lane's state in one shard.
 type laneShard struct {
-	pending roaring64.Bitmap                   // matched and not in a final state
+	pending channel.Positions                  // matched and not in a final state
 	added   roaring64.Bitmap                   // became pending since the last flush
 	settled roaring64.Bitmap                   // was pending at the last flush and is no more
 	retried map[channel.Position]channel.Retry // retry state since the last flush
@@ -107,6 +113,11 @@ type laneShard struct {
 	// stuck is until when an ordered lane takes up no more, because it could not
 	// read what comes next and must not pass it over.
 	stuck time.Time
+
+	// heldUntil is the latest deadline of the events taken up while the circuit is
+	// open. Those behind them came later and so may not go before: they stay in
+	// the log unread until then.
+	heldUntil time.Time
 
 	// recovered are positions that wait for a retry since before the restart, or
 	// since the lane's order changed: catching up must not take them a second time.
@@ -139,17 +150,23 @@ func newLane(b *broker, uid channel.UID, name string) *lane {
 }
 
 // restore takes over what the log knows of a shard's progress.
-func (l *lane) restore(shard int, scanned channel.Position, p channel.LaneProgress) {
+func (l *lane) restore(shard int, scanned channel.Position, p channel.Resumed) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := &l.shards[shard]
-	if p.Added != nil {
-		s.pending.Or(p.Added)
-		s.known.Or(p.Added)
-		s.known.RemoveRange(0, uint64(scanned))
+	s.pending = p.Positions
+	for known := scanned; ; { // few if any: what died before it was scanned
+		some := s.pending.Next(max(known, 1)-1, dueAtOnce, nil)
+		if len(some) == 0 {
+			break
+		}
+		for _, pos := range some {
+			s.known.Add(uint64(pos))
+		}
+		known = some[len(some)-1] + 1
 	}
 	for _, r := range p.Retries {
-		if !s.pending.Contains(uint64(r.Position)) {
+		if !s.pending.Contains(r.Position) {
 			continue
 		}
 		if r.Dead && r.NotBefore.IsZero() {
@@ -178,7 +195,7 @@ func (l *lane) offer(shard int, r *channel.Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := &l.shards[shard]
-	if l.cleared || s.known.CheckedRemove(uint64(r.Position)) || !s.pending.CheckedAdd(uint64(r.Position)) {
+	if l.cleared || s.known.CheckedRemove(uint64(r.Position)) || !s.pending.Add(r.Position) {
 		return
 	}
 	s.added.Add(uint64(r.Position))
@@ -204,6 +221,9 @@ func (l *lane) offer(shard int, r *channel.Record) {
 func (l *lane) fits(size int) bool {
 	if l.ready.len() == 0 {
 		return true // a lane always moves, whatever others hold
+	}
+	if l.circuit.open() && l.order == nil {
+		return false // one for the probe will do, the others only wait
 	}
 	return l.ready.len() < readyItems && l.ready.bytes+size <= readyBytes &&
 		l.broker.d.held.Load()+int64(size) <= l.broker.d.opts.MaxHeldBytes
@@ -232,7 +252,7 @@ func (l *lane) settle(it *item) {
 // the log knows of it: by an earlier flush, or (known) by its dead letter.
 func (l *lane) settlePosition(shard int, pos channel.Position, known bool) {
 	s := &l.shards[shard]
-	if !s.pending.CheckedRemove(uint64(pos)) && !known {
+	if !s.pending.Remove(pos) && !known {
 		return
 	}
 	delete(s.retried, pos)
@@ -249,7 +269,7 @@ func (l *lane) settlePosition(shard int, pos channel.Position, known bool) {
 func (l *lane) holds(it *item) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.shards[it.shard].pending.Contains(uint64(it.pos))
+	return l.shards[it.shard].pending.Contains(it.pos)
 }
 
 // again puts an event back to wait for its next attempt. It holds no slot
@@ -257,7 +277,7 @@ func (l *lane) holds(it *item) bool {
 func (l *lane) again(it *item, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.shards[it.shard].pending.Contains(uint64(it.pos)) {
+	if !l.shards[it.shard].pending.Contains(it.pos) {
 		return // cancelled meanwhile
 	}
 	l.note(it, l.broker.d.opts.Now().Add(wait))
@@ -361,8 +381,8 @@ func (l *lane) cancel() (cancelled uint64) {
 	defer l.mu.Unlock()
 	for i := range l.shards {
 		s := &l.shards[i]
-		cancelled += s.pending.GetCardinality()
-		s.settled.Or(&s.pending)
+		cancelled += s.pending.Len()
+		s.pending.UniteInto(&s.settled)
 		s.pending.Clear()
 		s.added.Clear()
 		s.retried, s.behind = nil, false
@@ -427,7 +447,7 @@ func (l *lane) collect(into []channel.ShardProgress) {
 func (l *lane) backlogLocked() int {
 	n := 0
 	for i := range l.shards {
-		n += int(l.shards[i].pending.GetCardinality())
+		n += int(l.shards[i].pending.Len())
 	}
 	return n
 }

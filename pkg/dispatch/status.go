@@ -105,11 +105,9 @@ func (l *lane) status(ctx context.Context) LaneStatus {
 	first := make([]channel.Position, len(l.shards))
 	for i := range l.shards {
 		shard := &l.shards[i]
-		s.Backlog += shard.pending.GetCardinality()
+		s.Backlog += shard.pending.Len()
 		s.Behind = s.Behind || shard.behind
-		if !shard.pending.IsEmpty() {
-			first[i] = channel.Position(shard.pending.Minimum())
-		}
+		first[i] = shard.pending.First()
 	}
 	l.mu.Unlock()
 	for i, pos := range first {

@@ -135,6 +135,11 @@ func (l *lane) next(ctx context.Context, woken chan struct{}) (item, bool) {
 		case l.catchUp(ctx):
 			continue
 		}
+		if l.circuit.open() && len(l.parked) > 0 {
+			l.workers-- // one is enough to probe, and each keeps a stack
+			l.mu.Unlock()
+			return item{}, false
+		}
 		l.parked = append(l.parked, woken)
 		l.used = time.Now()
 		l.mu.Unlock()
@@ -211,16 +216,22 @@ func (l *lane) catchUp(ctx context.Context) bool {
 			}
 			s.stuck = time.Time{}
 		}
+		if l.circuit.open() && l.order == nil && s.heldUntil.After(time.Now()) {
+			continue
+		}
 		var items []item
-		it := s.pending.Iterator()
-		it.AdvanceIfNeeded(uint64(s.taken) + 1)
-		for it.HasNext() && len(items) < readyItems/2 {
-			pos := channel.Position(it.Next())
-			s.taken = pos
-			if !s.recovered.IsEmpty() && s.recovered.Contains(uint64(pos)) {
-				continue
+		for limit := l.atOnce(); len(items) == 0; {
+			next := s.pending.Next(s.taken, limit, nil)
+			if len(next) == 0 {
+				break
 			}
-			items = append(items, item{shard: shard, pos: pos})
+			for _, pos := range next {
+				s.taken = pos
+				if !s.recovered.IsEmpty() && s.recovered.Contains(uint64(pos)) {
+					continue
+				}
+				items = append(items, item{shard: shard, pos: pos})
+			}
 		}
 		if len(items) == 0 {
 			s.behind = false // caught up: the scanner hands over events again
@@ -236,6 +247,14 @@ func (l *lane) catchUp(ctx context.Context) bool {
 	return false
 }
 
+// atOnce is how many events a lane that has fallen behind reads in one go.
+func (l *lane) atOnce() int {
+	if l.circuit.open() || l.broker.d.held.Load() > l.broker.d.opts.MaxHeldBytes/4 {
+		return fewAtOnce
+	}
+	return behindAtOnce
+}
+
 // read fetches events of one shard from the log and queues them. The mutex is
 // let go meanwhile; reading keeps others from doing the same.
 func (l *lane) read(ctx context.Context, items []item, to *ring) {
@@ -243,7 +262,10 @@ func (l *lane) read(ctx context.Context, items []item, to *ring) {
 	shard := items[0].shard
 	positions, index := ascending(items)
 	l.mu.Unlock()
+	turns := l.broker.d.reads
+	turns <- struct{}{}
 	records, err := l.broker.log.Get(ctx, l.broker.shards[shard], positions, make([]channel.Record, 0, len(positions)))
+	<-turns
 	l.mu.Lock()
 	l.reading = false
 	if l.reorder {
@@ -269,7 +291,7 @@ func (l *lane) read(ctx context.Context, items []item, to *ring) {
 		delete(missing, r.Position)
 		it.accepted, it.event = r.Time, r.Event
 		switch {
-		case !l.shards[shard].pending.Contains(uint64(r.Position)):
+		case !l.shards[shard].pending.Contains(r.Position):
 		case it.dead:
 			l.push(&l.sinks, it)
 		case inOrder:
@@ -323,7 +345,16 @@ func (l *lane) heldOn(it *item) bool {
 	}
 	l.waiting.push(w)
 	l.arm()
+	s := &l.shards[w.shard]
+	s.heldUntil = later(s.heldUntil, w.due)
 	return true
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // changeOrder puts another order in force once nothing is under way. The

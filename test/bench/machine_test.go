@@ -1,7 +1,6 @@
 package main
 
 import (
-	"strings"
 	"testing"
 )
 
@@ -19,15 +18,5 @@ broken
 		if got := fileSystem(mounts, dir); got != want {
 			t.Errorf("%s: %q, want %q", dir, got, want)
 		}
-	}
-}
-
-func TestAGaugeIsFoundByItsWholeName(t *testing.T) {
-	const metrics = "# TYPE b gauge\nb{t=\"ab\"} 7\nb{t=\"a\"} 1.000001e+06\n"
-	if got, err := gauge(strings.NewReader(metrics), `b{t="a"}`); err != nil || got != 1_000_001 {
-		t.Errorf("%d, %v, want 1000001", got, err)
-	}
-	if _, err := gauge(strings.NewReader(metrics), "b"); err == nil {
-		t.Error("a gauge that is not there was found")
 	}
 }

@@ -235,7 +235,8 @@ func (e *Engine) Known(ctx context.Context, stored channel.BrokerInfo) ([]channe
 			}
 		}
 		for _, shard := range log.Shards() {
-			for _, lane := range log.Progress(shard).Lanes {
+			_, lanes := log.Resume(shard)
+			for _, lane := range lanes {
 				known[lane.Trigger] = true
 			}
 		}

@@ -59,6 +59,7 @@ func Run(ctx context.Context, o Options, out, errOut io.Writer) (err error) {
 	defer e.Close()
 	life := process.NewLifecycle()
 	defer func() { err = errors.Join(err, life.Stop()) }()
+	life.Start("memory", process.Frugal)
 	e.StartChannels(life)
 
 	files := file.New(newSource(o, e, resolve, listeners.ingress.Addr(), logger))
@@ -90,6 +91,7 @@ func Run(ctx context.Context, o Options, out, errOut io.Writer) (err error) {
 	})
 	e.SetServing(true)
 	banner(out, o, listeners)
+	process.Settle()
 
 	err = life.Wait(ctx)
 	e.SetServing(false)

@@ -77,6 +77,22 @@ func (w *world) wantProgress(b channel.BrokerLog, want channel.ShardProgress) {
 	if got, want := describe(b.Progress(want.Shard)), describe(want); got != want {
 		w.t.Errorf("progress is %s\n            want %s", got, want)
 	}
+	if got, want := describe(resumed(b, want.Shard)), describe(want); got != want {
+		w.t.Errorf("one that goes on has %s\n                   want %s", got, want)
+	}
+}
+
+// resumed is Resume as a whole progress. It does what it likes with what it got.
+func resumed(b channel.BrokerLog, shard channel.ShardID) channel.ShardProgress {
+	scanned, lanes := b.Resume(shard)
+	whole := channel.ShardProgress{Shard: shard, Scanned: scanned}
+	for i := range lanes {
+		l := &lanes[i]
+		whole.Lanes = append(whole.Lanes, channel.LaneProgress{Trigger: l.Trigger, Added: l.Positions.Bitmap(), Retries: l.Retries})
+		l.Positions.RemoveAll(l.Positions.Bitmap())
+		l.Positions.Add(1 << 40)
+	}
+	return whole
 }
 
 // whenever is a moment for retries that any medium can keep.

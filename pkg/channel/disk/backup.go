@@ -95,11 +95,15 @@ func (l *Log) Backup(ctx context.Context) (*Backup, error) {
 
 // cut fills in the Backup. Committer only, with nothing in the buffer.
 func (l *Log) cut(b *Backup) error {
-	c, body, err := l.state()
+	c, state, err := l.state()
 	if err != nil {
 		return err
 	}
-	b.checkpoint, b.last = putCheckpoint(c, body), c.active
+	var file inMemory
+	if _, err := putCheckpoint(&file, c, state); err != nil {
+		return err
+	}
+	b.checkpoint, b.last = file, c.active
 	b.Files = append(b.Files, BackupFile{filepath.Base(checkpointName("", l.sequence+1)), int64(len(b.checkpoint))})
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -149,17 +153,13 @@ func (l *Log) summaries() []CutBroker {
 func (p *progress) outstanding(next channel.Position) uint64 {
 	union := roaring64.New()
 	for _, lane := range p.lanes {
-		set := &lane.Positions
+		set := lane.Positions.Clone()
 		for pos, r := range lane.Retries {
-			if !r.Dead {
-				continue
+			if r.Dead {
+				set.Remove(pos)
 			}
-			if set == &lane.Positions {
-				set = set.Clone()
-			}
-			set.Remove(uint64(pos))
 		}
-		union.Or(set)
+		set.UniteInto(union)
 	}
 	if from := max(p.scanned, 1); from < next {
 		union.AddRange(uint64(from), uint64(next))

@@ -202,7 +202,7 @@ func (c *checker) checkpoints(found stored) bool {
 		scratch := newLog(c.dir, c.options)
 		cover, body, err := scratch.readCheckpoint(checkpointName(c.dir, sequence))
 		if err == nil {
-			if err = scratch.decodeState(body, cover.version); err == nil {
+			if err = errors.Join(scratch.decodeState(body, cover.version), body.close()); err == nil {
 				good++
 				continue
 			}

@@ -337,7 +337,7 @@ func (b *broker) owedIn(s *stream) *roaring64.Bitmap {
 	owed := roaring64.New()
 	owed.AddRange(max(1, uint64(p.scanned)), uint64(s.next))
 	for _, lane := range p.lanes {
-		owed.Or(&lane.Positions)
+		lane.Positions.UniteInto(owed)
 	}
 	if lost := s.lost.Load(); lost != nil {
 		owed.AndNot(lost)

@@ -48,7 +48,7 @@ func (c *checker) broker(b *broker) {
 		events += p.there.GetCardinality()
 		unmatched += uint64(s.next - max(1, b.progress[i].scanned))
 		for _, lane := range b.progress[i].lanes {
-			pending += lane.Positions.GetCardinality()
+			pending += lane.Positions.Len()
 		}
 		c.shard(subject, b, s, p)
 	}

@@ -180,7 +180,7 @@ func TestCheckNamesWhatIsWrongWithTheFiles(t *testing.T) {
 	flipped := func(b []byte) []byte { b[len(b)/2] ^= 1; return b }
 	newer := func(b []byte) []byte {
 		binary.LittleEndian.PutUint32(b[8:], formatVersion+7)
-		binary.LittleEndian.PutUint32(b[12:], checkpointSum(b))
+		binary.LittleEndian.PutUint32(b[12:], sumOf(b))
 		return b
 	}
 	extra := func(name, text string) image { return im.with(name, func([]byte) []byte { return []byte(text) }) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"path/filepath"
 	"slices"
 
@@ -46,11 +47,11 @@ type covered struct {
 // checkpoint writes the whole state beside the log, so that recovery begins
 // here and segments can go. Committer only, with nothing in the buffer.
 func (l *Log) checkpoint() error {
-	c, body, err := l.state()
+	c, state, err := l.state()
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	if err := l.writeCheckpoint(l.sequence+1, c, body); err != nil {
+	if err := l.writeCheckpoint(l.sequence+1, c, state); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	l.sequence++
@@ -65,25 +66,22 @@ func (l *Log) checkpoint() error {
 
 // state is what a checkpoint of this moment holds. Committer only, with
 // nothing in the buffer.
-func (l *Log) state() (c cover, body []byte, err error) {
+func (l *Log) state() (c cover, state picture, err error) {
 	if err := l.stopped(); err != nil {
-		return c, nil, err
+		return c, state, err
 	}
 	l.mu.Lock()
 	lazies := l.lazies
 	l.lazies, l.lazyBytes, l.lazyTold = nil, 0, false
-	body, err = l.encodeState()
+	l.encodeState(&state)
 	l.mu.Unlock()
 	// The state holds the progress that waits: its frames belong before the
 	// LSN. What does not fit comes after it and is applied again, which costs
 	// a duplicate at most.
 	l.wait(l.putLazies(lazies))
 	l.flush()
-	if err == nil {
-		err = l.stopped()
-	}
-	if err != nil {
-		return c, nil, err
+	if err := l.stopped(); err != nil {
+		return c, state, err
 	}
 	l.mu.Lock()
 	c = cover{store: l.store, epoch: l.epoch, lsn: l.durable(), active: l.active.number, base: l.active.base, moves: l.active.moves}
@@ -96,18 +94,17 @@ func (l *Log) state() (c cover, body []byte, err error) {
 		}
 	}
 	l.mu.Unlock()
-	return c, body, nil
+	return c, state, nil
 }
 
 // writeCheckpoint makes the file appear whole or not at all.
-func (l *Log) writeCheckpoint(sequence uint64, c cover, body []byte) error {
-	b := putCheckpoint(c, body)
+func (l *Log) writeCheckpoint(sequence uint64, c cover, state picture) error {
 	temp := filepath.Join(l.dir, checkpointTemp)
 	f, err := l.fs.Create(temp)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(b, 0)
+	size, err := putCheckpoint(f, c, state)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -120,44 +117,66 @@ func (l *Log) writeCheckpoint(sequence uint64, c cover, body []byte) error {
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		return err
 	}
-	l.vitals.checkpointed(l.o.Now(), int64(len(b)))
+	l.vitals.checkpointed(l.o.Now(), size)
 	return nil
 }
 
-// putCheckpoint is a checkpoint's file:
+// putCheckpoint writes a checkpoint's file, a piece at a time, and returns how
+// long it is:
 //
 //	 0 "PENSTKCP"
 //	 8 u32 format version
 //	12 u32 CRC32C of the version and of the rest of the file; before version 3 of the rest alone
 //	16 u64 length of the rest, after these 24 bytes
-func putCheckpoint(c cover, body []byte) []byte {
-	rest := encodeCover(c)
-	rest = append(rest, body...)
-	b := append([]byte(checkpointMagic), make([]byte, checkpointHeader-8)...)
-	binary.LittleEndian.PutUint32(b[8:], formatVersion)
-	binary.LittleEndian.PutUint64(b[16:], uint64(len(rest)))
-	b = append(b, rest...)
-	binary.LittleEndian.PutUint32(b[12:], checkpointSum(b))
-	return b
-}
-
-// checkpointSum is the checksum of a checkpoint's file. The version is part of
-// it: a damaged one could be another that there is, by which the rest reads
-// otherwise.
-func checkpointSum(b []byte) uint32 {
-	if binary.LittleEndian.Uint32(b[8:]) < 3 {
-		return checksum(b[16:])
+func putCheckpoint(to io.WriterAt, c cover, state picture) (size int64, err error) {
+	w := pieces{to: to, off: checkpointHeader}
+	w.put(encodeCover(c))
+	state.put(&w)
+	w.flush()
+	h := append([]byte(checkpointMagic), make([]byte, checkpointHeader-8)...)
+	binary.LittleEndian.PutUint32(h[8:], formatVersion)
+	binary.LittleEndian.PutUint64(h[16:], uint64(w.off-checkpointHeader))
+	// The length stands before the rest and is known after it.
+	before := crc32.Update(checksum(h[8:12]), castagnoli, h[16:])
+	binary.LittleEndian.PutUint32(h[12:], joinSums(before, w.sum, w.off-checkpointHeader))
+	if w.err == nil {
+		_, w.err = to.WriteAt(h, 0)
 	}
-	return crc32.Update(checksum(b[8:12]), castagnoli, b[16:])
+	return w.off, w.err
 }
 
-// readCheckpoint verifies a checkpoint and splits it.
-func (l *Log) readCheckpoint(name string) (c cover, body []byte, err error) {
+// checkpointSum is the checksum of a checkpoint's file with this header. The
+// version is part of it: a damaged one could be another that there is, by which
+// the rest reads otherwise.
+func checkpointSum(h []byte, f io.ReaderAt, size int64) (uint32, error) {
+	var sum uint32
+	if binary.LittleEndian.Uint32(h[8:]) >= 3 {
+		sum = checksum(h[8:12])
+	}
+	sum = crc32.Update(sum, castagnoli, h[16:])
+	b := make([]byte, min(piece, size-checkpointHeader))
+	for off := int64(checkpointHeader); off < size; off += int64(len(b)) {
+		b = b[:min(int64(len(b)), size-off)]
+		if n, err := f.ReadAt(b, off); n < len(b) {
+			return 0, err
+		}
+		sum = crc32.Update(sum, castagnoli, b)
+	}
+	return sum, nil
+}
+
+// readCheckpoint verifies a checkpoint and decodes what comes first. The body is
+// for decodeState, which reads the file as it goes; the caller must close it.
+func (l *Log) readCheckpoint(name string) (c cover, body *decoder, err error) {
 	f, err := l.fs.Open(name)
 	if err != nil {
 		return c, nil, err
 	}
-	defer f.Close()
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
 	size, err := f.Size()
 	if err != nil {
 		return c, nil, err
@@ -165,26 +184,30 @@ func (l *Log) readCheckpoint(name string) (c cover, body []byte, err error) {
 	if size < checkpointHeader || size > 1<<32 {
 		return c, nil, &CorruptError{File: name, Reason: fmt.Sprintf("checkpoint of %d bytes", size)}
 	}
-	b := make([]byte, size)
-	if _, err := f.ReadAt(b, 0); err != nil {
+	h := make([]byte, checkpointHeader)
+	if _, err := f.ReadAt(h, 0); err != nil {
 		return c, nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	if string(b[:8]) != checkpointMagic {
+	if string(h[:8]) != checkpointMagic {
 		return c, nil, &CorruptError{File: name, Reason: "not a checkpoint"}
 	}
-	version := binary.LittleEndian.Uint32(b[8:])
-	if binary.LittleEndian.Uint32(b[12:]) != checkpointSum(b) || binary.LittleEndian.Uint64(b[16:]) != uint64(size-checkpointHeader) {
+	version := binary.LittleEndian.Uint32(h[8:])
+	sum, err := checkpointSum(h, f, size)
+	if err != nil {
+		return c, nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if binary.LittleEndian.Uint32(h[12:]) != sum || binary.LittleEndian.Uint64(h[16:]) != uint64(size-checkpointHeader) {
 		return c, nil, &CorruptError{File: name, Reason: "checkpoint has a bad checksum"}
 	}
 	if version < oldestVersion || version > formatVersion {
 		return c, nil, &VersionError{File: name, Version: version}
 	}
-	d := decoder{rest: b[checkpointHeader:]}
-	c = decodeCover(&d, version)
-	if d.err != nil {
-		return c, nil, &CorruptError{File: name, Reason: d.err.Error()}
+	body = &decoder{file: f, off: checkpointHeader, end: size}
+	c = decodeCover(body, version)
+	if err := body.failure(name); err != nil {
+		return c, nil, err
 	}
-	return c, d.rest, nil
+	return c, body, nil
 }
 
 func encodeCover(c cover) []byte {
@@ -224,7 +247,7 @@ func getMoves(d *decoder) (moves []uint32) {
 
 func decodeCover(d *decoder, version uint32) (c cover) {
 	c.version = version
-	if len(d.rest) < len(c.store) {
+	if d.more(uint64(len(c.store))); len(d.rest) < len(c.store) {
 		d.fail()
 		return c
 	}
@@ -251,75 +274,67 @@ func decodeCover(d *decoder, version uint32) (c cover) {
 }
 
 // encodeState is all that recovery cannot read from footers. Under Log.mu.
-func (l *Log) encodeState() ([]byte, error) {
-	var e encoder
+func (l *Log) encodeState(e *picture) {
 	e.int(l.lastTime)
 	e.uint(uint64(l.nextStream))
 	e.uint(uint64(l.nextMoveNumber))
 	brokers := *l.brokers.Load()
 	e.uint(uint64(len(brokers)))
 	for _, b := range brokers {
-		if err := b.encodeState(&e); err != nil {
-			return nil, err
-		}
+		b.encodeState(e)
 	}
-	return e, nil
 }
 
-func (b *broker) encodeState(e *encoder) error {
-	putInfo(e, b.info, b.base)
+func (b *broker) encodeState(e *picture) {
+	putInfo(&e.encoder, b.info, b.base)
 	changes := b.routes.Changes()
 	e.uint(uint64(len(changes)))
 	for i := range changes {
-		putRoutes(e, &changes[i])
+		putRoutes(&e.encoder, &changes[i])
 	}
 	for i, s := range b.shards {
 		e.uint(uint64(s.next))
-		whole := channel.ShardProgress{Shard: channel.ShardID(i), Scanned: b.progress[i].scanned}
-		for trigger, lane := range b.progress[i].lanes {
-			lane.Positions.RunOptimize()
-			part := channel.LaneProgress{Trigger: trigger, Added: &lane.Positions}
+		p := &b.progress[i]
+		e.uint(uint64(i))
+		e.uint(uint64(p.scanned))
+		e.uint(uint64(len(p.lanes)))
+		for trigger, lane := range p.lanes { // as putProgress has it
+			e.string(string(trigger))
+			e.positions(&lane.Positions)
+			e.uint(0) // settled
+			e.uint(uint64(len(lane.Retries)))
 			for _, r := range lane.Retries {
-				part.Retries = append(part.Retries, r)
+				putRetry(&e.encoder, &r)
 			}
-			whole.Lanes = append(whole.Lanes, part)
-		}
-		if err := putProgress(e, &whole); err != nil {
-			return err
 		}
 	}
 	e.uint(uint64(b.dead.next))
 	e.uint(uint64(len(b.letters)))
 	for trigger, set := range b.letters {
 		e.string(string(trigger))
-		if err := e.bitmap(set); err != nil {
-			return err
-		}
+		e.set(set)
 	}
-	return b.encodeGaps(e)
+	b.encodeGaps(e)
 }
 
-func (l *Log) decodeState(body []byte, version uint32) error {
-	d := decoder{rest: body}
+func (l *Log) decodeState(d *decoder, version uint32) error {
 	l.lastTime = d.int()
 	l.nextStream = uint32(d.uint())
 	if version > 1 {
 		l.nextMoveNumber = uint32(d.uint())
 	}
 	for range d.count() {
-		info, base := getInfo(&d)
+		info, base := getInfo(d)
 		if d.err != nil {
 			return d.err
 		}
 		b := newBroker(l, info, base)
 		for range d.count() {
-			b.routes.Add(getRoutes(&d))
+			b.routes.Add(getRoutes(d))
 		}
 		for i, s := range b.shards {
 			s.next = channel.Position(d.uint())
-			whole := getProgress(&d)
-			whole.Shard = channel.ShardID(i)
-			b.apply([]channel.ShardProgress{whole})
+			b.decodeProgress(channel.ShardID(i), d)
 		}
 		b.dead.next = channel.Position(d.uint())
 		for range d.count() {
@@ -327,12 +342,25 @@ func (l *Log) decodeState(body []byte, version uint32) error {
 			b.letters[trigger] = set
 		}
 		if version > 1 {
-			b.decodeGaps(&d)
+			b.decodeGaps(d)
 		}
 		l.enter(b)
 	}
-	if d.err == nil && len(d.rest) > 0 {
-		return fmt.Errorf("%d bytes behind the end", len(d.rest))
+	if d.err == nil && d.left() > 0 {
+		return fmt.Errorf("%d bytes behind the end", d.left())
 	}
 	return d.err
+}
+
+// decodeProgress takes over one shard's progress, a lane at a time.
+func (b *broker) decodeProgress(shard channel.ShardID, d *decoder) {
+	d.uint() // the shard again
+	scanned := channel.Position(d.uint())
+	for range d.count() {
+		trigger := channel.UID(d.string())
+		b.progress[shard].lane(trigger).Positions = d.positions()
+		lane := channel.LaneProgress{Trigger: trigger, Settled: d.bitmap(), Retries: getRetries(d)}
+		b.apply([]channel.ShardProgress{{Shard: shard, Lanes: []channel.LaneProgress{lane}}})
+	}
+	b.apply([]channel.ShardProgress{{Shard: shard, Scanned: scanned}})
 }

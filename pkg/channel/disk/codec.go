@@ -3,10 +3,13 @@ package disk
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
+
+	"github.com/penstock-events/penstock/pkg/channel"
 )
 
 // errPayload is a payload that passed its checksum and still makes no sense:
@@ -61,17 +64,60 @@ func (e *encoder) bitmap(b *roaring64.Bitmap) error {
 }
 
 // decoder reads what encoder wrote. After the first field that does not fit
-// every further one is zero and err tells.
+// every further one is zero and err tells. With a file it reads on from there, so
+// that not all of a large one is in memory.
 type decoder struct {
 	rest []byte
 	err  error
+
+	file     File // nil for none
+	off, end int64
 }
 
 func (d *decoder) fail() {
-	d.rest, d.err = nil, errPayload
+	d.rest, d.off = nil, d.end
+	if d.err == nil {
+		d.err = errPayload
+	}
+}
+
+// close lets go of the file.
+func (d *decoder) close() error { return d.file.Close() }
+
+// left is how many bytes there are yet.
+func (d *decoder) left() uint64 {
+	return uint64(len(d.rest)) + uint64(d.end-d.off)
+}
+
+// more has n bytes in rest, where there are as many. What was handed out of the
+// rest before stays as it is.
+func (d *decoder) more(n uint64) {
+	if uint64(len(d.rest)) >= n || d.off == d.end {
+		return
+	}
+	b := make([]byte, min(max(n, piece), d.left()))
+	had := copy(b, d.rest)
+	if got, err := d.file.ReadAt(b[had:], d.off); got < len(b)-had {
+		d.fail()
+		d.err = &readError{err}
+		return
+	}
+	d.rest, d.off = b, d.off+int64(len(b)-had)
+}
+
+// failure is what went wrong, in a file of this name; nil for nothing.
+func (d *decoder) failure(name string) error {
+	switch {
+	case d.err == nil:
+		return nil
+	case errors.As(d.err, new(*readError)):
+		return fmt.Errorf("read %s: %w", name, d.err)
+	}
+	return &CorruptError{File: name, Reason: d.err.Error()}
 }
 
 func (d *decoder) uint() uint64 {
+	d.more(binary.MaxVarintLen64)
 	v, n := binary.Uvarint(d.rest)
 	if n <= 0 {
 		d.fail()
@@ -82,6 +128,7 @@ func (d *decoder) uint() uint64 {
 }
 
 func (d *decoder) int() int64 {
+	d.more(binary.MaxVarintLen64)
 	v, n := binary.Varint(d.rest)
 	if n <= 0 {
 		d.fail()
@@ -94,9 +141,12 @@ func (d *decoder) int() int64 {
 // bytes shares the decoder's memory.
 func (d *decoder) bytes() []byte {
 	n := d.uint()
-	if n > uint64(len(d.rest)) {
+	if n > d.left() {
 		d.fail()
 		return nil
+	}
+	if d.more(n); n > uint64(len(d.rest)) {
+		return nil // it could not be read
 	}
 	b := d.rest[:n:n]
 	d.rest = d.rest[n:]
@@ -119,7 +169,7 @@ func (d *decoder) string() string { return string(d.bytes()) }
 // wrong one cannot ask for more memory than the payload is long.
 func (d *decoder) count() int {
 	n := d.uint()
-	if n > uint64(len(d.rest)) {
+	if n > d.left() {
 		d.fail()
 		return 0
 	}
@@ -141,6 +191,19 @@ func (d *decoder) bitmap() *roaring64.Bitmap {
 	if err := errors.Join(set.UnmarshalBinary(raw), set.Validate()); err != nil {
 		d.fail()
 		return roaring64.New()
+	}
+	return set
+}
+
+// positions reads what bitmap or AppendPortable has written.
+func (d *decoder) positions() channel.Positions {
+	raw := d.bytes()
+	if len(raw) == 0 {
+		return channel.Positions{}
+	}
+	set, err := channel.ParsePortable(raw)
+	if err != nil {
+		d.fail()
 	}
 	return set
 }

@@ -61,7 +61,7 @@ func (b *broker) bury(d death, pos channel.Position) {
 	set.Add(uint64(pos))
 	if uint64(d.id.Shard) < uint64(len(b.progress)) {
 		p := &b.progress[d.id.Shard]
-		if d.id.Position < p.scanned && !p.lane(d.trigger).Positions.Contains(uint64(d.id.Position)) {
+		if d.id.Position < p.scanned && !p.lane(d.trigger).Positions.Contains(d.id.Position) {
 			p.backfills++
 		}
 		p.lane(d.trigger).MarkDead(d.id.Position, d.attempts)

@@ -215,7 +215,7 @@ func decodeDeclaration(b *broker, payload []byte) (declaration, error) {
 
 // encodeGaps is what a checkpoint keeps: the list, and the lost positions
 // that somebody may still ask for. Under Log.mu.
-func (b *broker) encodeGaps(e *encoder) error {
+func (b *broker) encodeGaps(e *picture) {
 	e.uint(uint64(len(b.gaps)))
 	for _, g := range b.gaps {
 		e.uint(uint64(g.Shard))
@@ -227,11 +227,8 @@ func (b *broker) encodeGaps(e *encoder) error {
 		e.string(g.Cause)
 	}
 	for _, s := range b.shards {
-		if err := e.bitmap(s.awaited()); err != nil {
-			return err
-		}
+		e.set(s.awaited())
 	}
-	return nil
 }
 
 func (b *broker) decodeGaps(d *decoder) {
@@ -258,7 +255,7 @@ func (s *stream) awaited() *roaring64.Bitmap {
 	awaited := lost.Clone()
 	awaited.RemoveRange(0, uint64(p.scanned))
 	for _, lane := range p.lanes {
-		awaited.Or(roaring64.And(lost, &lane.Positions))
+		awaited.Or(lane.Positions.Among(lost))
 	}
 	return awaited
 }

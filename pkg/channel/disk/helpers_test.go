@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -274,4 +275,13 @@ func (im image) names(suffix string) []string {
 	}
 	sort.Strings(names)
 	return names
+}
+
+// sumOf is the checksum of a checkpoint's whole file.
+func sumOf(b []byte) uint32 {
+	sum, err := checkpointSum(b[:checkpointHeader], bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		panic(err)
+	}
+	return sum
 }

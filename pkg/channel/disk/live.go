@@ -37,27 +37,45 @@ func (s *stream) keys() []channel.UID {
 	return slices.Collect(maps.Keys(s.broker.progress[s.shard()].lanes))
 }
 
-// see adds some of the sets to the look. Those of many lanes are mostly small:
-// their positions are handed back, to be added without the lock. Under Log.mu.
-func (v *live) see(s *stream, keys []channel.UID, small []uint64) []uint64 {
+// seen is what of some sets is yet to be added to a look, without the lock.
+type seen struct {
+	small []uint64            // the positions of small sets: those of many lanes mostly are
+	large []channel.Positions // at rest for the most part, and so in nobody else's memory
+}
+
+// see adds some of the sets to the look, or notes them. Under Log.mu.
+func (v *live) see(s *stream, keys []channel.UID, to *seen) {
 	for _, key := range keys {
-		var set *roaring64.Bitmap
 		if s.kind == kindDead {
-			set = s.broker.letters[key]
-		} else if lane := s.broker.progress[s.shard()].lanes[key]; lane != nil {
-			set = &lane.Positions
-		}
-		switch {
-		case set == nil:
-		case set.GetCardinality() > 1024:
-			v.set.Or(set)
-		default:
-			for it := set.Iterator(); it.HasNext(); {
-				small = append(small, it.Next())
+			if set := s.broker.letters[key]; set != nil && set.GetCardinality() > 1024 {
+				v.set.Or(set)
+			} else if set != nil {
+				for it := set.Iterator(); it.HasNext(); {
+					to.small = append(to.small, it.Next())
+				}
 			}
+			continue
+		}
+		lane := s.broker.progress[s.shard()].lanes[key]
+		switch {
+		case lane == nil:
+		case lane.Positions.Len() > 1024:
+			to.large = append(to.large, lane.Positions.Clone())
+		default:
+			to.small = lane.Positions.AppendTo(to.small)
 		}
 	}
-	return small
+}
+
+// take adds what was noted.
+func (v *live) take(from *seen) {
+	slices.Sort(from.small)
+	v.set.AddMany(slices.Compact(from.small))
+	for i := range from.large {
+		from.large[i].UniteInto(v.set)
+	}
+	clear(from.large)
+	from.small, from.large = from.small[:0], from.large[:0]
 }
 
 // end completes the look. Under Log.mu, or where nobody declares anything lost.
@@ -70,9 +88,9 @@ func (v *live) end(s *stream) {
 // live looks at one stream. Under Log.mu.
 func (s *stream) live() live {
 	v := s.begin()
-	small := v.see(s, s.keys(), nil)
-	slices.Sort(small)
-	v.set.AddMany(slices.Compact(small))
+	var all seen
+	v.see(s, s.keys(), &all)
+	v.take(&all)
 	v.end(s)
 	return v
 }
@@ -155,13 +173,12 @@ func (l *Log) look(s *stream) live {
 	l.mu.Lock()
 	v, keys := s.begin(), s.keys()
 	l.mu.Unlock()
-	var small []uint64
+	var some seen
 	for part := range slices.Chunk(keys, lanesAtOnce) {
 		l.mu.Lock()
-		small = v.see(s, part, small[:0])
+		v.see(s, part, &some)
 		l.mu.Unlock()
-		slices.Sort(small)
-		v.set.AddMany(slices.Compact(small))
+		v.take(&some)
 	}
 	v.end(s)
 	return v

@@ -114,6 +114,19 @@ func (b *broker) Progress(shard channel.ShardID) channel.ShardProgress {
 	return whole
 }
 
+// Resume implements channel.Keeper.
+func (b *broker) Resume(shard channel.ShardID) (scanned channel.Position, lanes []channel.Resumed) {
+	b.log.mu.Lock()
+	defer b.log.mu.Unlock()
+	if uint64(shard) >= uint64(len(b.progress)) {
+		return 0, nil
+	}
+	for trigger, pending := range b.progress[shard].lanes {
+		lanes = append(lanes, pending.Resume(trigger))
+	}
+	return b.progress[shard].scanned, lanes
+}
+
 func encodeProgress(changes []channel.ShardProgress) ([]byte, error) {
 	var e encoder
 	e.uint(uint64(len(changes)))
@@ -148,25 +161,36 @@ func putProgress(e *encoder, p *channel.ShardProgress) error {
 		}
 		e.uint(uint64(len(lane.Retries)))
 		for _, r := range lane.Retries {
-			e.uint(uint64(r.Position))
-			e.uint(uint64(r.Attempts))
-			e.time(r.NotBefore)
-			e.bool(r.Dead)
+			putRetry(e, &r)
 		}
 	}
 	return nil
 }
 
+func putRetry(e *encoder, r *channel.Retry) {
+	e.uint(uint64(r.Position))
+	e.uint(uint64(r.Attempts))
+	e.time(r.NotBefore)
+	e.bool(r.Dead)
+}
+
 func getProgress(d *decoder) channel.ShardProgress {
 	p := channel.ShardProgress{Shard: channel.ShardID(d.uint()), Scanned: channel.Position(d.uint())}
 	for range d.count() {
-		lane := channel.LaneProgress{Trigger: channel.UID(d.string()), Added: d.bitmap(), Settled: d.bitmap()}
-		for range d.count() {
-			lane.Retries = append(lane.Retries, channel.Retry{
-				Position: channel.Position(d.uint()), Attempts: int(d.uint()), NotBefore: d.time(), Dead: d.bool(),
-			})
-		}
-		p.Lanes = append(p.Lanes, lane)
+		p.Lanes = append(p.Lanes, getLane(d))
 	}
 	return p
+}
+
+func getLane(d *decoder) channel.LaneProgress {
+	return channel.LaneProgress{Trigger: channel.UID(d.string()), Added: d.bitmap(), Settled: d.bitmap(), Retries: getRetries(d)}
+}
+
+func getRetries(d *decoder) (all []channel.Retry) {
+	for range d.count() {
+		all = append(all, channel.Retry{
+			Position: channel.Position(d.uint()), Attempts: int(d.uint()), NotBefore: d.time(), Dead: d.bool(),
+		})
+	}
+	return all
 }

@@ -18,6 +18,9 @@ const (
 	readBytes = 8 << 20
 	// readAhead is the size of one read from the file.
 	readAhead = 128 << 10
+	// readLeast is the least that a buffer for reading has: events far apart are
+	// read one at a time, and need no more.
+	readLeast = 16 << 10
 	// readOffsets is how many offsets of a run are looked up at once.
 	readOffsets = 1024
 )
@@ -485,7 +488,7 @@ func (c *chunk) view(f File, off int64, n int, limit, ahead int64) ([]byte, erro
 	}
 	size := int(min(max(int64(n), min(ahead+4096-off, readAhead)), limit-off))
 	if cap(c.buf) < size {
-		c.buf = make([]byte, max(size, readAhead))
+		c.buf = make([]byte, max(size, readLeast))
 	}
 	c.buf, c.off = c.buf[:size], off
 	got, err := f.ReadAt(c.buf, off)

@@ -182,8 +182,13 @@ func (l *Log) loadCheckpoint(found stored) (cover, error) {
 			return c, err
 		}
 		if err == nil {
-			if err = l.decodeState(body, c.version); err != nil {
-				return c, &CorruptError{File: name, Reason: err.Error()}
+			if err = l.decodeState(body, c.version); errors.As(err, new(*readError)) {
+				err = fmt.Errorf("read %s: %w", name, err)
+			} else if err != nil {
+				err = &CorruptError{File: name, Reason: err.Error()}
+			}
+			if err = errors.Join(err, body.close()); err != nil {
+				return c, err
 			}
 			// Never write over a checkpoint that is damaged: it is evidence.
 			l.sequence = found.checkpoints[len(found.checkpoints)-1]

@@ -152,7 +152,7 @@ func TestNewerFormatIsRefusedInOneLine(t *testing.T) {
 	checkpoints := im.names(checkpointSuffix)
 	newer := im.with(checkpoints[len(checkpoints)-1], func(b []byte) []byte {
 		binary.LittleEndian.PutUint32(b[8:], formatVersion+1)
-		binary.LittleEndian.PutUint32(b[12:], checkpointSum(b))
+		binary.LittleEndian.PutUint32(b[12:], sumOf(b))
 		return b
 	})
 	segment := im.with(im.names(segmentSuffix)[0], func(b []byte) []byte {

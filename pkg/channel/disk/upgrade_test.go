@@ -62,7 +62,10 @@ func TestStoreOfAnEarlierFormatIsOfThisOneOnceItIsOpen(t *testing.T) {
 	r := start(t, dir, tiny)
 	im := read(t, r.dir)
 	names := im.names(checkpointSuffix)
-	c, _, err := r.readCheckpoint(filepath.Join(dir, names[len(names)-1]))
+	c, body, err := r.readCheckpoint(filepath.Join(dir, names[len(names)-1]))
+	if err == nil {
+		err = body.close()
+	}
 	if err != nil || c.version != formatVersion {
 		t.Errorf("the newest checkpoint is of version %d, error %v", c.version, err)
 	}

@@ -133,7 +133,7 @@ func (b *broker) markDead(l channel.DeadLetter) {
 		lane = &channel.Pending{}
 		s.lanes[l.Trigger] = lane
 	}
-	if !lane.Positions.Contains(uint64(l.ID.Position)) {
+	if !lane.Positions.Contains(l.ID.Position) {
 		b.hold(s, l.ID.Position)
 	}
 	lane.MarkDead(l.ID.Position, l.Attempts)

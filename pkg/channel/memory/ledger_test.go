@@ -60,7 +60,7 @@ func TestTheBooksBalance(t *testing.T) {
 				}
 				settled := roaring64.New()
 				if lane := s.lanes["t"]; lane != nil {
-					for it := lane.Positions.Iterator(); it.HasNext(); {
+					for it := lane.Positions.Bitmap().Iterator(); it.HasNext(); {
 						if p := it.Next(); rng.IntN(2) == 0 {
 							settled.Add(p)
 						}

@@ -83,14 +83,14 @@ func (b *broker) change(s *shard, change channel.LaneProgress) {
 		s.lanes[change.Trigger] = lane
 	}
 	if change.Added != nil {
-		for it := roaring64.AndNot(change.Added, &lane.Positions).Iterator(); it.HasNext(); {
+		for it := roaring64.AndNot(change.Added, lane.Positions.Among(change.Added)).Iterator(); it.HasNext(); {
 			b.hold(s, channel.Position(it.Next()))
 		}
-		lane.Positions.Or(change.Added)
+		lane.Positions.AddAll(change.Added)
 	}
 	var settled *roaring64.Bitmap
 	if change.Settled != nil {
-		settled = roaring64.And(change.Settled, &lane.Positions)
+		settled = lane.Positions.Among(change.Settled)
 	}
 	lane.Apply(change)
 	if settled != nil {
@@ -161,4 +161,18 @@ func (b *broker) Progress(id channel.ShardID) channel.ShardProgress {
 		}
 	}
 	return progress
+}
+
+// Resume implements channel.Keeper.
+func (b *broker) Resume(id channel.ShardID) (scanned channel.Position, lanes []channel.Resumed) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s, err := b.shard(id)
+	if err != nil {
+		return 0, nil
+	}
+	for trigger, lane := range s.lanes {
+		lanes = append(lanes, lane.Resume(trigger))
+	}
+	return s.scanned, lanes
 }

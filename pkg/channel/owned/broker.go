@@ -156,6 +156,15 @@ func (b *broker) Progress(shard channel.ShardID) channel.ShardProgress {
 	return p
 }
 
+// Resume implements channel.Keeper.
+func (b *broker) Resume(shard channel.ShardID) (channel.Position, []channel.Resumed) {
+	inside, err := b.inside(shard)
+	if err != nil {
+		return 0, nil
+	}
+	return b.BrokerLog.Resume(inside)
+}
+
 // AppendDead implements channel.DeadLetters.
 func (b *broker) AppendDead(ctx context.Context, letters []channel.DeadLetter) error {
 	moved := slices.Clone(letters)
