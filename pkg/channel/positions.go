@@ -14,7 +14,7 @@ import (
 // back there. The zero value is empty. It is not safe for concurrent use, and
 // must not be copied but by Clone.
 type Positions struct {
-	recent roaring64.Bitmap
+	recent churn
 	rest   []stretch // ascending; recent has nothing of them
 	packed uint64    // positions in rest
 	newest uint64    // stretch that anything was added to; none above it is in rest
@@ -26,13 +26,13 @@ const stretchBits = 16
 func stretchOf(p uint64) uint64 { return p >> stretchBits }
 
 // Len counts them.
-func (s *Positions) Len() uint64 { return s.packed + s.recent.GetCardinality() }
+func (s *Positions) Len() uint64 { return s.packed + s.recent.len() }
 
 // AtRest counts those that are at rest.
 func (s *Positions) AtRest() uint64 { return s.packed }
 
 // IsEmpty reports whether there are none.
-func (s *Positions) IsEmpty() bool { return s.packed == 0 && s.recent.IsEmpty() }
+func (s *Positions) IsEmpty() bool { return s.packed == 0 && s.recent.isEmpty() }
 
 // Clear removes all.
 func (s *Positions) Clear() { *s = Positions{} }
@@ -40,24 +40,24 @@ func (s *Positions) Clear() { *s = Positions{} }
 // Add reports whether the position is new.
 func (s *Positions) Add(p Position) bool {
 	s.touch(stretchOf(uint64(p)))
-	return s.recent.CheckedAdd(uint64(p))
+	return s.recent.add(uint64(p))
 }
 
 // Remove reports whether the position was there.
 func (s *Positions) Remove(p Position) bool {
-	if s.recent.CheckedRemove(uint64(p)) {
+	if s.recent.remove(uint64(p)) {
 		return true
 	}
 	if i, ok := s.find(stretchOf(uint64(p))); !ok || !s.rest[i].contains(uint16(p)) {
 		return false
 	}
 	s.unpack(stretchOf(uint64(p)))
-	return s.recent.CheckedRemove(uint64(p))
+	return s.recent.remove(uint64(p))
 }
 
 // Contains reports whether the position is there.
 func (s *Positions) Contains(p Position) bool {
-	if s.recent.Contains(uint64(p)) {
+	if s.recent.contains(uint64(p)) {
 		return true
 	}
 	i, ok := s.find(stretchOf(uint64(p)))
@@ -67,8 +67,8 @@ func (s *Positions) Contains(p Position) bool {
 // First is the lowest position, 0 for none.
 func (s *Positions) First() Position {
 	var first uint64
-	if !s.recent.IsEmpty() {
-		first = s.recent.Minimum()
+	if !s.recent.isEmpty() {
+		first = s.recent.all().Minimum()
 	}
 	if len(s.rest) > 0 && (first == 0 || s.rest[0].key <= stretchOf(first)) {
 		for from := range s.rest[0].runs() {
@@ -82,7 +82,7 @@ func (s *Positions) First() Position {
 // taken to be about to change.
 func (s *Positions) Next(above Position, n int, to []Position) []Position {
 	for from := uint64(above) + 1; n > 0 && from > uint64(above); {
-		it := s.recent.Iterator()
+		it := s.recent.all().Iterator()
 		it.AdvanceIfNeeded(from)
 		i, _ := s.find(stretchOf(from))
 		if i < len(s.rest) && (!it.HasNext() || s.rest[i].key <= stretchOf(it.PeekNext())) {
@@ -114,7 +114,7 @@ func (s *Positions) AddAll(set *roaring64.Bitmap) {
 			s.unpack(key)
 		}
 	}
-	s.recent.Or(set)
+	s.recent.all().Or(set)
 	s.touch(stretchOf(set.Maximum()))
 }
 
@@ -128,12 +128,12 @@ func (s *Positions) RemoveAll(set *roaring64.Bitmap) {
 			s.unpack(key)
 		}
 	}
-	s.recent.AndNot(set)
+	s.recent.all().AndNot(set)
 }
 
 // Among is which of a set are there.
 func (s *Positions) Among(set *roaring64.Bitmap) *roaring64.Bitmap {
-	among := roaring64.And(set, &s.recent)
+	among := roaring64.And(set, s.recent.all())
 	if len(s.rest) > 0 {
 		for key := range stretches(set) {
 			if i, ok := s.find(key); ok {
@@ -149,7 +149,7 @@ func (s *Positions) Among(set *roaring64.Bitmap) *roaring64.Bitmap {
 
 // Bitmap is the set as a bitmap of the caller's own.
 func (s *Positions) Bitmap() *roaring64.Bitmap {
-	b := s.recent.Clone()
+	b := s.recent.all().Clone()
 	for i := range s.rest {
 		s.rest[i].unite(b)
 	}
@@ -158,7 +158,7 @@ func (s *Positions) Bitmap() *roaring64.Bitmap {
 
 // AppendTo appends the positions, in no order.
 func (s *Positions) AppendTo(to []uint64) []uint64 {
-	for it := s.recent.Iterator(); it.HasNext(); {
+	for it := s.recent.all().Iterator(); it.HasNext(); {
 		to = append(to, it.Next())
 	}
 	for i := range s.rest {
@@ -173,7 +173,7 @@ func (s *Positions) AppendTo(to []uint64) []uint64 {
 
 // UniteInto adds the set to another.
 func (s *Positions) UniteInto(b *roaring64.Bitmap) {
-	b.Or(&s.recent)
+	b.Or(s.recent.all())
 	for i := range s.rest {
 		s.rest[i].unite(b)
 	}
@@ -181,7 +181,7 @@ func (s *Positions) UniteInto(b *roaring64.Bitmap) {
 
 // Clone is a copy that shares the memory of what is at rest.
 func (s *Positions) Clone() Positions {
-	return Positions{recent: *s.recent.Clone(), rest: slices.Clone(s.rest), packed: s.packed, newest: s.newest}
+	return Positions{recent: churn{set: *s.recent.all().Clone()}, rest: slices.Clone(s.rest), packed: s.packed, newest: s.newest}
 }
 
 // Share makes what is at rest here and the same there one piece of memory.
@@ -233,12 +233,12 @@ func (s *Positions) touch(key uint64) {
 func (s *Positions) pack() { s.packBelow(s.newest << stretchBits) }
 
 func (s *Positions) packBelow(limit uint64) {
-	if s.recent.IsEmpty() || s.recent.Minimum() >= limit {
+	if s.recent.isEmpty() || s.recent.all().Minimum() >= limit {
 		return
 	}
 	p := packers.Get().(*packer)
 	defer packers.Put(p)
-	many := s.recent.ManyIterator()
+	many := s.recent.all().ManyIterator()
 	var key uint64
 	end := func() {
 		if p.n == 0 {
@@ -267,7 +267,7 @@ packing:
 		}
 	}
 	end()
-	s.recent.RemoveRange(0, limit)
+	s.recent.all().RemoveRange(0, limit)
 }
 
 // unpack takes a stretch back among those that change.
@@ -277,7 +277,7 @@ func (s *Positions) unpack(key uint64) {
 		return
 	}
 	s.packed -= uint64(s.rest[i].n)
-	s.rest[i].unite(&s.recent)
+	s.rest[i].unite(s.recent.all())
 	s.rest = slices.Delete(s.rest, i, i+1)
 }
 

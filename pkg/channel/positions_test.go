@@ -236,3 +236,33 @@ func manyOf(step, n uint64) *roaring64.Bitmap {
 	}
 	return set
 }
+
+// Most positions come and are gone before the next: that must cost no memory.
+func TestAPositionThatComesAndGoesAllocatesNothing(t *testing.T) {
+	var s Positions
+	p := Position(1)
+	turn := func() {
+		if !s.Add(p) || s.Add(p) || s.Len() != 1 || !s.Remove(p) || s.Remove(p) || s.Contains(p) || !s.IsEmpty() || s.First() != 0 {
+			t.Fatalf("%d: the set is wrong", p)
+		}
+		p++
+	}
+	turn()
+	if n := testing.AllocsPerRun(1000, func() {
+		if s.Add(p); !s.Remove(p) || s.Len() != 0 {
+			t.Fatal("the set is wrong")
+		}
+		p++
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+	turn()
+	s.Add(p)
+	s.Remove(p)
+	if b := s.Bitmap(); !b.IsEmpty() {
+		t.Errorf("%v is in an empty set", b)
+	}
+	if s.AddAll(nil); !s.Add(p) {
+		t.Error("what was removed cannot be added again")
+	}
+}

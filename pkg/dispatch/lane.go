@@ -101,7 +101,7 @@ type lane struct {
 // laneShard is a lane's state in one shard.
 type laneShard struct {
 	pending channel.Positions                  // matched and not in a final state
-	added   roaring64.Bitmap                   // became pending since the last flush
+	added   channel.Positions                  // became pending since the last flush
 	settled roaring64.Bitmap                   // was pending at the last flush and is no more
 	retried map[channel.Position]channel.Retry // retry state since the last flush
 
@@ -198,7 +198,7 @@ func (l *lane) offer(shard int, r *channel.Record) {
 	if l.cleared || s.known.CheckedRemove(uint64(r.Position)) || !s.pending.Add(r.Position) {
 		return
 	}
-	s.added.Add(uint64(r.Position))
+	s.added.Add(r.Position)
 	l.touch()
 	if s.behind || l.stopped || l.still() || l.order.full() || !l.fits(r.Event.Size()) {
 		s.behind = true
@@ -258,7 +258,7 @@ func (l *lane) settlePosition(shard int, pos channel.Position, known bool) {
 	delete(s.retried, pos)
 	l.advance(shard, pos)
 	// An event that came and went between two flushes never reaches the log.
-	if !s.added.CheckedRemove(uint64(pos)) || known {
+	if !s.added.Remove(pos) || known {
 		s.settled.Add(uint64(pos))
 	}
 	l.touch()
@@ -428,7 +428,7 @@ func (l *lane) collect(into []channel.ShardProgress) {
 		}
 		change := channel.LaneProgress{Trigger: l.uid}
 		if !s.added.IsEmpty() {
-			change.Added = s.added.Clone()
+			change.Added = s.added.Bitmap()
 			s.added.Clear()
 		}
 		if !s.settled.IsEmpty() {
