@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"math"
+	"runtime"
 	"runtime/debug"
 	"testing"
 	"time"
@@ -10,13 +11,36 @@ import (
 
 func TestTheLimitLeavesTheCollectorRoomWhateverIsAlive(t *testing.T) {
 	for live := int64(1 << 20); live < 1<<40; live *= 2 {
-		limit := memoryLimit(live, 10<<20)
-		if room := limit - live - 10<<20; room < leastHeadroom || room < live/2 {
-			t.Errorf("%d MiB alive: %d MiB of room", live>>20, room>>20)
+		for _, scanned := range []int64{0, live / 2, live} {
+			limit := memoryLimit(live, scanned, 10<<20)
+			if room := limit - live - 10<<20; room < leastHeadroom || room < scanned/2 || room < live/16 {
+				t.Errorf("%d MiB alive, %d looked through: %d MiB of room", live>>20, scanned>>20, room>>20)
+			}
+			if live >= 64<<20 && limit > live*2 {
+				t.Errorf("%d MiB alive: a limit of %d MiB is none", live>>20, limit>>20)
+			}
 		}
-		if live >= 64<<20 && limit > live*2 {
-			t.Errorf("%d MiB alive: a limit of %d MiB is none", live>>20, limit>>20)
+	}
+}
+
+// What is alive is known after a collection, and then the limit follows.
+func TestTheLimitGoesUpWithWhatIsAlive(t *testing.T) {
+	t.Setenv("GOGC", "")
+	t.Setenv("GOMEMLIMIT", "")
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- Frugal(ctx) }()
+	held := make([]byte, 256<<20)
+	for end := time.Now().Add(30 * time.Second); debug.SetMemoryLimit(-1) < 256<<20 || debug.SetMemoryLimit(-1) == math.MaxInt64; {
+		runtime.GC()
+		if time.Now().After(end) {
+			t.Fatalf("limit %d with 256 MiB alive", debug.SetMemoryLimit(-1))
 		}
+	}
+	runtime.KeepAlive(held)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 
