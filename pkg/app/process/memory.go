@@ -13,7 +13,7 @@ const (
 	memoryAtRest = 64 << 20
 
 	// leastHeadroom is what the heap may always grow by between two collections.
-	// Above it, it may grow by half of what a collection has to look through, or by
+	// Above it, it may grow by what a collection has to look through, or by
 	// a sixteenth of all that is alive: stored events are not looked through, and
 	// collecting more often than that would cost more processor time than the
 	// memory is worth.
@@ -68,5 +68,5 @@ func afterEachCollection(ctx context.Context, to chan<- struct{}) {
 // memoryLimit is the soft limit for a heap of which so much is alive and so much
 // is to be looked through, and what Go needs beside the heap.
 func memoryLimit(live, scanned, beside int64) int64 {
-	return max(memoryAtRest, live+beside+max(leastHeadroom, scanned/2, live/16))
+	return max(memoryAtRest, live+beside+max(leastHeadroom, scanned, live/16))
 }

@@ -13,7 +13,7 @@ func TestTheLimitLeavesTheCollectorRoomWhateverIsAlive(t *testing.T) {
 	for live := int64(1 << 20); live < 1<<40; live *= 2 {
 		for _, scanned := range []int64{0, live / 2, live} {
 			limit := memoryLimit(live, scanned, 10<<20)
-			if room := limit - live - 10<<20; room < leastHeadroom || room < scanned/2 || room < live/16 {
+			if room := limit - live - 10<<20; room < leastHeadroom || room < scanned || room < live/16 {
 				t.Errorf("%d MiB alive, %d looked through: %d MiB of room", live>>20, scanned>>20, room>>20)
 			}
 			if live >= 64<<20 && limit > live*2 {
