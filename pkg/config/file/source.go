@@ -56,6 +56,7 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Snapshot)) error {
 				since = now
 			}
 			calm.Reset(min(settle, max(0, maxSettle-now.Sub(since))))
+			w.sure = "" // a link may have come in the place of a file
 			continue
 		case err := <-w.errors():
 			s.o.Logger.Warn("watching the configuration is hampered, it is looked at twice a second all the same", "error", err)

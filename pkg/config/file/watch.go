@@ -30,6 +30,7 @@ type watcher struct {
 	folders map[string]os.FileInfo // that are watched, as they were then
 	missed  bool                   // reports have been lost
 	news    bool                   // a watch is young: something may have changed before it
+	sure    string                 // the outcome of a scan of which all is reported; "" for none
 }
 
 func (w *watcher) events() <-chan fsnotify.Event {
@@ -90,11 +91,23 @@ func folderOf(path string) string {
 	return filepath.Clean(path)
 }
 
-// complete reports whether any edit of what is in force will be reported.
+// complete reports whether any edit of what is in force will be reported. What
+// it has found out holds for as long as neither a folder nor a file is another.
 func (w *watcher) complete(s *Source) bool {
 	if w.fs == nil || w.missed || w.news || s.blind() {
+		w.sure = ""
 		return false
 	}
+	if is := "of " + s.input; w.sure != is {
+		w.sure = ""
+		if w.examine(s) {
+			w.sure = is
+		}
+	}
+	return w.sure != ""
+}
+
+func (w *watcher) examine(s *Source) bool {
 	for folder := range w.folders {
 		if !reportedFolder(folder) {
 			return false
