@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/penstock-events/penstock/pkg/channel"
@@ -143,12 +144,17 @@ func parseManifest(text []byte) (*Manifest, error) {
 }
 
 // The names that an archive may hold. None can lead out of a folder, and none
-// means something to a shell.
+// means something to a shell. They are compiled when there is an archive: every
+// start of the program would wait for it.
 var (
-	checkpointName = regexp.MustCompile(`^log/[0-9]{16}\.ckpt$`)
-	segmentName    = regexp.MustCompile(`^log/[0-9]{16}\.log$`)
-	configName     = regexp.MustCompile(`^config/[0-9]{5}-[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
+	checkpointName = names(`^log/[0-9]{16}\.ckpt$`)
+	segmentName    = names(`^log/[0-9]{16}\.log$`)
+	configName     = names(`^config/[0-9]{5}-[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
 )
+
+func names(pattern string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
+}
 
 // check says what of the contents cannot be: one checkpoint, the segments in
 // order, the identities, the configuration.
@@ -163,13 +169,13 @@ func (m *Manifest) check() error {
 		var most int64 = maxSegment
 		switch {
 		case i == 0:
-			ok = checkpointName.MatchString(e.Name)
+			ok = checkpointName().MatchString(e.Name)
 		case i < identities:
-			ok = segmentName.MatchString(e.Name)
+			ok = segmentName().MatchString(e.Name)
 		case i == identities:
 			ok, most = i > 1, maxIdentities
 		default:
-			ok, most = configName.MatchString(e.Name), file.MaxFileBytes
+			ok, most = configName().MatchString(e.Name), file.MaxFileBytes
 		}
 		if !ok || seen[e.Name] {
 			return fmt.Errorf("manifest: entry %d, %.128q, has no place there", i+1, e.Name)

@@ -248,7 +248,7 @@ func TestNamesOfConfigurationAreSafeAndKeepTheirOrder(t *testing.T) {
 		strings.Repeat("ü", 100) + "end.conf": "config/00001-" + strings.Repeat("_", 59) + ".yaml",
 	} {
 		got := configEntry(0, path)
-		if got != want || !configName.MatchString(got) {
+		if got != want || !configName().MatchString(got) {
 			t.Errorf("%q is %s, want %s", path, got, want)
 		}
 	}

@@ -36,9 +36,9 @@
 // with the id and source of the event they got and only another type, which
 // is wrong and works everywhere, and would be swallowed here. A reply is also
 // appended again only when its event is delivered again, which at least once
-// allows. (A reply stored in the last second before a crash is found in the
-// log among the others, and then counts as known. By CloudEvents it is the
-// same event as one with its pair.)
+// allows. (A reply stored in the last second before a crash, or the last ten
+// where nothing had come in before it, is found in the log among the others, and
+// then counts as known. By CloudEvents it is the same event as one with its pair.)
 //
 // Within one process all events of a Broker are looked up in one set,
 // whatever their shard. Among several each knows its own: channel.KeyIdentity
@@ -81,6 +81,9 @@ const (
 
 const (
 	flushEvery = time.Second
+	// restEvery is the same where nothing comes in. The log may move all the
+	// same, by replies: the first of them are noticed this late.
+	restEvery  = 10 * time.Second
 	retryAfter = time.Second
 )
 
@@ -117,6 +120,8 @@ type Appender struct {
 	// map is replaced, never changed.
 	sets    atomic.Pointer[map[channel.UID]*set]
 	frozen  chan struct{} // holds one token while there is something to make a table of
+	resting atomic.Bool   // nothing is to be flushed: who has something sees to it by stirred
+	stirred chan struct{}
 	running sync.WaitGroup
 }
 
@@ -142,7 +147,7 @@ func New(inner channel.Appender, o Options) *Appender {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	a := &Appender{inner: inner, o: o, log: o.Logger, keys: keys{dir: o.Dir}, frozen: make(chan struct{}, 1)}
+	a := &Appender{inner: inner, o: o, log: o.Logger, keys: keys{dir: o.Dir}, frozen: make(chan struct{}, 1), stirred: make(chan struct{}, 1)}
 	a.sets.Store(&map[channel.UID]*set{})
 	return a
 }
@@ -199,6 +204,9 @@ func (a *Appender) put(uid channel.UID, s *set) {
 	next := maps.Clone(*a.sets.Load())
 	next[uid] = s
 	a.sets.Store(&next)
+	if s != nil {
+		a.stir()
+	}
 }
 
 // Knows reports whether Set has said what window the Broker has, if any.
@@ -242,19 +250,7 @@ func (a *Appender) Run(ctx context.Context) error {
 			}
 		}
 	})
-	tick := time.NewTicker(flushEvery)
-	defer tick.Stop()
-	for ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-			for _, s := range *a.sets.Load() {
-				if s != nil {
-					s.flush()
-				}
-			}
-		}
-	}
+	a.flushing(ctx)
 	a.running.Wait()
 	var errs []error
 	for _, s := range *a.sets.Load() {
@@ -263,6 +259,48 @@ func (a *Appender) Run(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// flushing flushes once a second while events come in or their log moves, and
+// rests while they do not.
+func (a *Appender) flushing(ctx context.Context) {
+	timer := time.NewTimer(flushEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.stirred:
+			timer.Reset(flushEvery)
+			continue
+		case <-timer.C:
+		}
+		a.resting.Store(true) // first: what comes in from here on stirs
+		busy, some := false, false
+		for _, s := range *a.sets.Load() {
+			if s != nil {
+				some = true
+				busy = s.flush() || busy
+			}
+		}
+		switch {
+		case busy:
+			a.resting.Store(false)
+			timer.Reset(flushEvery)
+		case some:
+			timer.Reset(restEvery)
+		}
+	}
+}
+
+// stir ends the rest of flushing.
+func (a *Appender) stir() {
+	if a.resting.Load() && a.resting.CompareAndSwap(true, false) {
+		select {
+		case a.stirred <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // call is one Append under way. Its slices are used again.

@@ -114,6 +114,7 @@ func (s *set) reserve(c *call) (busy <-chan struct{}) {
 	c.tables = s.tables
 	c.epoch = s.epoch
 	s.flying[c.epoch&1]++
+	s.a.stir()
 	return nil
 }
 

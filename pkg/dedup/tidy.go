@@ -21,12 +21,13 @@ func refusal(err error) bool {
 }
 
 // flush writes what has become known since the last time, with how far the
-// log is covered by it.
-func (s *set) flush() {
+// log is covered by it. It reports whether there is more to write before long:
+// events under way, or a log that moves, of which each mark counts one flush later.
+func (s *set) flush() (busy bool) {
 	s.io.Lock()
 	defer s.io.Unlock()
 	if s.gone.Load() {
-		return
+		return false
 	}
 	// First where the log stands, then the change of epoch: an append whose
 	// position is below has begun before it.
@@ -45,25 +46,29 @@ func (s *set) flush() {
 		moved = !maps.Equal(s.covered, s.marks)
 		s.covered, s.marks = s.marks, marks
 		s.epoch++
+		busy = !maps.Equal(s.covered, s.marks)
 	}
+	busy = busy || moved || s.flying != [2]int{}
 	reached := s.covered
 	frozen, active := slices.Clone(s.frozen), s.active
 	fresh := make([][]entry, 0, len(frozen)+1)
 	for _, g := range append(frozen, active) {
 		fresh = append(fresh, g.fresh)
+		busy = busy || len(g.fresh) > 0
 		g.fresh = nil
 	}
 	since := s.since(now)
 	untidy := len(frozen) > 0 || len(s.tables) > 0 && s.tables[len(s.tables)-1].newest < since
 	s.mu.Unlock()
 	if untidy {
+		busy = true
 		select {
 		case s.a.frozen <- struct{}{}:
 		default:
 		}
 	}
 	if s.dir == "" {
-		return
+		return busy
 	}
 	for i, g := range append(frozen, active) {
 		is := covered(nil) // what is in a younger generation is not covered by an older
@@ -81,9 +86,10 @@ func (s *set) flush() {
 				g.fresh = append(fresh[j], g.fresh...)
 			}
 			s.mu.Unlock()
-			return
+			return true
 		}
 	}
+	return busy
 }
 
 // journalize writes one frame. Before a generation writes its first, those

@@ -37,6 +37,7 @@ type broker struct {
 	lanes   map[channel.UID]*lane
 	touches []*lane // lanes with changes for the next flush
 	pulse   chan struct{}
+	parked  chan struct{}           // holds one token while workers may be parked
 	saved   []channel.Position      // by shard: scanned as of the last flush
 	flushes sync.Mutex              // SaveProgress is one caller's at a time
 	unsaved []channel.ShardProgress // the log had no room for it
@@ -50,7 +51,7 @@ func newBroker(d *Dispatcher, conf *config.Broker, log channel.BrokerLog, trigge
 	b := &broker{
 		d: d, uid: conf.UID, name: conf.FullName(), log: log, appender: d.opts.Logs[conf.Channel], shards: log.Shards(),
 		journal: d.opts.Journal.Broker(conf.UID, conf.FullName()),
-		lanes:   make(map[channel.UID]*lane), pulse: make(chan struct{}, 1),
+		lanes:   make(map[channel.UID]*lane), pulse: make(chan struct{}, 1), parked: make(chan struct{}, 1),
 	}
 	b.scanned = make([]atomic.Uint64, len(b.shards))
 	b.scanners = make([]scanner, len(b.shards))

@@ -25,12 +25,22 @@ func (b *broker) beat() {
 	}
 }
 
-// flushLoop saves progress within flushEvery of a change, and sleeps when
-// there is none.
+// rested sees that idle workers are looked for before long.
+func (b *broker) rested() {
+	select {
+	case b.parked <- struct{}{}:
+	default:
+	}
+}
+
+// flushLoop saves progress within flushEvery of a change, and sends workers
+// home that nobody needs. It sleeps when there is neither.
 func (b *broker) flushLoop() {
-	idle := time.NewTicker(idleWorker)
+	idle := time.NewTimer(idleWorker)
+	idle.Stop()
 	defer idle.Stop()
-	failing := false // said once, not at each beat
+	parked := b.parked // nil while the timer runs: what is said meanwhile waits
+	failing := false   // said once, not at each beat
 	for {
 		select {
 		case <-b.ctx.Done():
@@ -45,10 +55,17 @@ func (b *broker) flushLoop() {
 				b.d.log.Error("progress cannot be saved", "broker", b.name, "err", err)
 			}
 			failing = err != nil
+		case <-parked:
+			parked = nil
+			idle.Reset(idleWorker)
 		case <-idle.C:
-			before := time.Now().Add(-idleWorker)
+			parked = b.parked
+			before, left := time.Now().Add(-idleWorker), false
 			for _, l := range b.list() {
-				l.releaseIdle(before)
+				left = l.releaseIdle(before) || left
+			}
+			if left {
+				b.rested()
 			}
 			b.share()
 		}

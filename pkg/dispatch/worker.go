@@ -48,13 +48,15 @@ func (l *lane) release() {
 	l.parked = nil
 }
 
-// releaseIdle sends workers home that nobody has needed since before.
-func (l *lane) releaseIdle(before time.Time) {
+// releaseIdle sends workers home that nobody has needed since before, and
+// reports whether others are still parked.
+func (l *lane) releaseIdle(before time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.parked) > 0 && l.used.Before(before) {
+	if len(l.parked) > 0 && !l.used.After(before) {
 		l.release()
 	}
+	return len(l.parked) > 0
 }
 
 // work is one worker: it makes attempts until the lane stops or has nothing
@@ -143,6 +145,7 @@ func (l *lane) next(ctx context.Context, woken chan struct{}) (item, bool) {
 		l.parked = append(l.parked, woken)
 		l.used = time.Now()
 		l.mu.Unlock()
+		l.broker.rested()
 		if _, ok := <-woken; !ok {
 			return item{}, false // release has counted this worker out
 		}

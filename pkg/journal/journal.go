@@ -137,7 +137,11 @@ func (j *Journal) Run(ctx context.Context) error {
 	sweep := time.NewTimer(flushAfter)
 	defer sweep.Stop()
 	for {
-		sweep.Reset(j.untilSweep())
+		if j.blank() {
+			sweep.Stop()
+		} else {
+			sweep.Reset(j.untilSweep())
+		}
 		select {
 		case <-ctx.Done():
 			return j.close()
@@ -155,6 +159,12 @@ func (j *Journal) Run(ctx context.Context) error {
 			j.write()
 		}
 	}
+}
+
+// blank reports whether nothing can become too old and no disk is to be tried
+// again, before something is written.
+func (j *Journal) blank() bool {
+	return j.active == nil && len(j.sealed) == 0 && j.retryAt.IsZero()
 }
 
 // untilSweep is how long it is until the next look for what is too old, or

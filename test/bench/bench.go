@@ -76,7 +76,8 @@ func newBench(ctx context.Context) (b *bench, err error) {
 		}
 	}()
 	b.penstock = filepath.Join(b.dir, "penstock")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.penstock, "./cmd/penstock")
+	// As the images are built (ko.yaml).
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", b.penstock, "./cmd/penstock")
 	build.Dir = b.root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

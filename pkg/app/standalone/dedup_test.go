@@ -25,10 +25,14 @@ const serveDir = "PENSTOCK_TEST_SERVE_DIR"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(serveDir); dir != "" {
+		files := []string{filepath.Join(dir, "brokers.yaml")}
+		if _, err := os.Stat(files[0]); err != nil {
+			files = nil
+		}
 		err := standalone.Run(context.Background(), standalone.Options{
-			Files: []string{filepath.Join(dir, "brokers.yaml")}, Data: filepath.Join(dir, "data"),
+			Files: files, Data: filepath.Join(dir, "data"),
 			Listen: "127.0.0.1:0", APIListen: "0.0.0.0:0", MetricsListen: "127.0.0.1:0",
-			DrainTimeout: time.Second, ScrubRate: "0", LogFormat: "text", LogLevel: "warn",
+			DrainTimeout: time.Second, ScrubRate: "20Mi", LogFormat: "text", LogLevel: "warn",
 		}, os.Stdout, os.Stderr)
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

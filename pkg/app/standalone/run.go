@@ -12,6 +12,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/penstock-events/penstock/pkg/api"
 	"github.com/penstock-events/penstock/pkg/app/engine"
@@ -23,6 +24,10 @@ import (
 	"github.com/penstock-events/penstock/pkg/ingress"
 	"github.com/penstock-events/penstock/pkg/telemetry"
 )
+
+// settleAfter is how long after it serves the process gives back what only its
+// start has needed: those who wait for it come first.
+const settleAfter = time.Second
 
 // Run serves until ctx ends and then stops in order: no new events, what is
 // in flight is finished within the drain timeout, the log is closed. What it
@@ -91,7 +96,8 @@ func Run(ctx context.Context, o Options, out, errOut io.Writer) (err error) {
 	})
 	e.SetServing(true)
 	banner(out, o, listeners)
-	process.Settle()
+	settle := time.AfterFunc(settleAfter, process.Settle)
+	defer settle.Stop()
 
 	err = life.Wait(ctx)
 	e.SetServing(false)

@@ -342,6 +342,10 @@ func (l *Log) latch(err error) error {
 
 // publish makes a durable commit readable and answers its requests.
 func (l *Log) publish() {
+	if len(l.batch) > 0 || len(l.lazied) > 0 {
+		l.untended = true
+		l.stir()
+	}
 	l.mu.Lock()
 	l.tailOff, l.spilt = l.end(), 0
 	l.unwitnessed = true

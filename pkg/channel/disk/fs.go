@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 )
 
@@ -80,23 +81,39 @@ type ownedDir struct {
 }
 
 func (fs osFS) MkdirAll(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
+	made, err := mkdirs(dir)
+	if err != nil {
+		return err
 	}
-	parent := filepath.Dir(dir)
-	if parent != dir {
-		if err := fs.MkdirAll(parent); err != nil {
+	// Or a power cut takes the whole store. All at once: they wait for the same disk.
+	errs := make([]error, len(made))
+	var synced sync.WaitGroup
+	for i, dir := range made {
+		synced.Go(func() { errs[i] = fs.SyncDir(filepath.Dir(dir)) })
+	}
+	synced.Wait()
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, os.ErrPermission) { // we may write there, but not open it
 			return err
 		}
 	}
+	return nil
+}
+
+// mkdirs makes a directory with all above it, and returns those it has made.
+func mkdirs(dir string) (made []string, err error) {
+	if _, err := os.Stat(dir); err == nil {
+		return nil, nil
+	}
+	if parent := filepath.Dir(dir); parent != dir {
+		if made, err = mkdirs(parent); err != nil {
+			return nil, err
+		}
+	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
+		return nil, err
 	}
-	// Or a power cut takes the whole store.
-	if err := fs.SyncDir(parent); !errors.Is(err, os.ErrPermission) {
-		return err
-	}
-	return nil // we may write there, but not open it
+	return append(made, dir), nil
 }
 
 func (osFS) List(dir string) ([]string, error) {

@@ -57,6 +57,7 @@ const tornSuffix = ".torn"
 
 // Health looks at the log. It lists the directory and reads no file.
 func (l *Log) Health() Health {
+	l.lookNow()
 	h := Health{Dir: l.dir, MaxBytes: l.maxBytes, SegmentSize: l.segmentSize, TornBytes: l.torn, Reserve: l.reserved()}
 	if cause := l.latched.Load(); cause != nil {
 		h.Latched = *cause
@@ -125,6 +126,29 @@ func (v *vitals) fill(h *Health) {
 	h.Scrub = v.scrub
 	h.Scrub.Damaged = slices.Clone(v.scrub.Damaged)
 	h.SyncP50, h.SyncP99 = v.syncs.quantiles()
+}
+
+// lookNow is what housekeeping would do in a second, where it rests: so nobody
+// is told of a volume as it was a minute ago. It waits for nobody: who commits
+// just now has ended the rest.
+func (l *Log) lookNow() {
+	if !l.resting.Load() {
+		return
+	}
+	select {
+	case l.committing <- struct{}{}:
+	default:
+		return
+	}
+	l.observe()
+	if l.latched.Load() == nil {
+		l.provide()
+	}
+	busy := l.left()
+	l.yield()
+	if busy {
+		l.stir()
+	}
 }
 
 // observe looks at what changes by itself, once a tick. Committer only.

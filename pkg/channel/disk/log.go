@@ -46,6 +46,9 @@ const (
 	lazyAfter = 25 * time.Millisecond
 	// tickEvery is how often the log looks after itself.
 	tickEvery = time.Second
+	// restEvery is the same where nothing is written and nothing is left to do.
+	// Who asks how the log is meanwhile (Ready, Health) looks for himself.
+	restEvery = time.Minute
 	// checkpointBytes of progress force a checkpoint, so that recovery does
 	// not replay more.
 	checkpointBytes = 16 << 20
@@ -107,6 +110,8 @@ type Log struct {
 	vitals  vitals      // what Health tells
 	started chan struct{}
 	ended   chan struct{} // closed when Run returns
+	resting atomic.Bool   // housekeeping is: who gives it work sees to it by stir
+	stirred chan struct{}
 
 	requests sync.Pool // of *request, for Append
 
@@ -139,6 +144,8 @@ type Log struct {
 	garbage         []garbage
 	sealedBytes     int64 // of the segments kept
 	collected       time.Time
+	kept            time.Time // when the first of the retained events are no longer; zero where none are
+	untended        bool      // something was written since collect looked
 	thin            []verdict // sealed segments to be copied from, the cheapest first
 	moving          *move
 	copies          []copied // moved records in buf
@@ -199,7 +206,7 @@ func newLog(dir string, o Options) *Log {
 	l := &Log{
 		dir: dir, o: o, fs: o.FS, log: o.Logger, segmentSize: o.SegmentSize, maxBytes: o.MaxBytes,
 		started: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), lazyKick: make(chan struct{}, 1),
-		committing: make(chan struct{}, 1), watermark: idle(),
+		committing: make(chan struct{}, 1), stirred: make(chan struct{}, 1), watermark: idle(),
 		streams: make(map[uint32]*stream), nextStream: 1, suspects: make(map[uint64]*suspicion),
 	}
 	l.brokers.Store(&map[channel.UID]*broker{})
@@ -220,7 +227,7 @@ func (l *Log) Run(ctx context.Context) error {
 	lazy := idle()
 	defer l.watermark.Stop()
 	defer lazy.Stop()
-	tick := time.NewTicker(tickEvery)
+	tick := time.NewTimer(tickEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		select {
@@ -233,8 +240,15 @@ func (l *Log) Run(ctx context.Context) error {
 			lazy.Reset(lazyAfter)
 		case <-lazy.C:
 			l.lead(func() { l.commit(nil) })
+		case <-l.stirred:
+			tick.Reset(0)
 		case <-tick.C:
-			l.lead(l.tend)
+			var rest time.Duration
+			l.lead(func() {
+				l.tend()
+				rest = l.rest()
+			})
+			tick.Reset(rest)
 		}
 	}
 	<-scrubbed
@@ -282,6 +296,44 @@ func (l *Log) bear() {
 	l.unwitnessed = false
 }
 
+// stir ends the rest of housekeeping.
+func (l *Log) stir() {
+	if l.resting.Load() && l.resting.CompareAndSwap(true, false) {
+		select {
+		case l.stirred <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// rest is how long housekeeping may wait, after it was done. Committer only.
+func (l *Log) rest() time.Duration {
+	l.resting.Store(true) // first: what comes from here on stirs
+	switch {
+	case l.left():
+		l.resting.Store(false)
+		return tickEvery
+	case l.kept.IsZero():
+		return restEvery
+	}
+	return min(max(l.kept.Sub(l.o.Now()), tickEvery), restEvery)
+}
+
+// left reports whether housekeeping has something to do that nobody will stir
+// it for. Committer only.
+func (l *Log) left() bool {
+	if l.latched.Load() != nil {
+		return false
+	}
+	if l.untended || l.full.Load() || l.vitals.tight.Load() || l.putOff || l.hindered || l.unrecorded ||
+		l.moving != nil || len(l.thin) > 0 || len(l.garbage) > 0 || l.sinceCheckpoint > checkpointBytes {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.suspects) > 0 || len(l.lazies) > 0
+}
+
 // tend is the log's housekeeping, once in a while.
 func (l *Log) tend() {
 	l.observe()
@@ -317,6 +369,7 @@ func (l *Log) keep(err error) {
 
 // Ready implements channel.Log.
 func (l *Log) Ready() error {
+	l.lookNow()
 	if cause := l.latched.Load(); cause != nil {
 		return fmt.Errorf("log in %s has stopped after an error and must be opened again: %w", l.dir, *cause)
 	}

@@ -45,6 +45,7 @@ func (l *Log) suspectLocked(number uint64, err error) *suspicion {
 	if x == nil {
 		x = &suspicion{cause: err, since: time.Now(), met: make(map[uint32]*roaring64.Bitmap)}
 		l.suspects[number] = x
+		l.stir()
 	}
 	return x
 }

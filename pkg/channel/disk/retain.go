@@ -62,6 +62,7 @@ func (l *Log) freeFor(b *broker) {
 		}
 	}
 	l.collect(b)
+	defer l.stir()
 	// What does not fit into the time of one append goes on by itself, and the
 	// broker is told to come back.
 	if limit := l.moved + moveAtOnce; !b.fits() {
@@ -156,11 +157,12 @@ func (l *Log) collect(short *broker) {
 	if short == nil && !full && time.Since(l.collected) < collectEvery {
 		return
 	}
-	l.collected = time.Now()
+	l.collected, l.untended = time.Now(), short != nil
 	view := l.survey()
 	l.mu.Lock()
 	l.refresh(view)
 	retained := l.retained(func(b *broker) bool { return full || b == short })
+	l.kept = l.firstOver(retained)
 	worth := thinShare
 	if full || short != nil {
 		worth = crampedShare
@@ -194,6 +196,17 @@ func (l *Log) collect(short *broker) {
 	if dropped {
 		l.record()
 	}
+}
+
+// firstOver is when the first of the retained runs are retained no longer, zero
+// where none are. Under Log.mu.
+func (l *Log) firstOver(retained map[*entry]bool) (first time.Time) {
+	for e := range retained {
+		if at := time.Unix(0, e.until).Add(l.streams[e.stream].broker.info.Retention); first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	return first
 }
 
 // helps reports whether a broker's bytes become fewer when the segment goes.

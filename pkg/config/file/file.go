@@ -1,6 +1,10 @@
 // Package file reads Brokers and Triggers from YAML files and folders, keeps
 // an eye on them, and hands out a new config.Snapshot whenever something in
-// them changed, within a second of the edit.
+// them changed, within a second of the edit. (Where a folder further up than
+// those that were named is replaced by another, within ten.) It sleeps where the
+// kernel reports every edit, which it does of local file systems on Linux; what
+// it may not see is looked at twice a second: files of a network or of the host
+// of a virtual machine, those behind links, and what could not be read.
 //
 // It promises that a file which cannot be read or parsed keeps its last good
 // version in force, across a restart too; that an object has the same identity
@@ -39,6 +43,14 @@ const (
 	// poll finds what the file system does not report. With settle it keeps the
 	// promise of a second.
 	poll = 500 * time.Millisecond
+
+	// slowPoll is the same where the file system reports every edit there is:
+	// what remains is a folder further up that is replaced by another, and a
+	// program that writes through a mapping of the file.
+	slowPoll = 10 * time.Second
+
+	// graceLook is how often the clock is looked at while a grace lasts: it may be set.
+	graceLook = time.Minute
 )
 
 // Options say what to read. The zero value reads nothing and declares the one

@@ -131,6 +131,16 @@ func (s *store) due(now time.Time) bool {
 	return slices.ContainsFunc(s.state.Identities, func(id *identity) bool { return id.Until != nil && !now.Before(*id.Until) })
 }
 
+// nextEnd is when the first grace ends, false where there is none.
+func (s *store) nextEnd() (first time.Time, some bool) {
+	for _, id := range s.state.Identities {
+		if id.Until != nil && (!some || id.Until.Before(first)) {
+			first, some = *id.Until, true
+		}
+	}
+	return first, some
+}
+
 // sameObject compares what is stored of two objects, but for the line.
 func sameObject(a, b *config.Object) bool {
 	if a.Trigger != nil && a.Trigger == b.Trigger {

@@ -37,7 +37,7 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Snapshot)) error {
 	w := s.watch()
 	defer w.close()
 
-	tick := time.NewTicker(poll)
+	tick := time.NewTimer(poll)
 	defer tick.Stop()
 	calm := time.NewTimer(0)
 	calm.Stop()
@@ -56,12 +56,16 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Snapshot)) error {
 				since = now
 			}
 			calm.Reset(min(settle, max(0, maxSettle-now.Sub(since))))
+			w.sure = "" // a link may have come in the place of a file
 			continue
 		case err := <-w.errors():
 			s.o.Logger.Warn("watching the configuration is hampered, it is looked at twice a second all the same", "error", err)
+			w.missed = true
+			tick.Reset(poll)
 			continue
 		case <-tick.C:
 			if !since.IsZero() {
+				tick.Reset(poll)
 				continue // somebody is writing
 			}
 		case <-calm.C:
@@ -72,7 +76,35 @@ func (s *Source) Run(ctx context.Context, apply func(*config.Snapshot)) error {
 		if s.someBlank() {
 			calm.Reset(blankSettle)
 		}
+		if rest, some := s.rest(w); some {
+			tick.Reset(rest)
+		} else {
+			tick.Stop()
+		}
 	}
+}
+
+// rest is how long it is until the next look that nothing reported asks for;
+// false where there is nothing to look for.
+func (s *Source) rest(w *watcher) (rest time.Duration, some bool) {
+	switch {
+	case s.unsaved:
+		return poll, true
+	case len(s.o.Paths) == 0:
+		rest = graceLook
+	case w.complete(s):
+		rest, some = slowPoll, true
+	default:
+		rest, some = poll, true
+	}
+	if until, holds := s.store.nextEnd(); holds {
+		left := until.Sub(s.o.Now())
+		if left <= 0 {
+			left = poll // what cannot be read keeps it
+		}
+		rest, some = min(rest, left), true
+	}
+	return rest, some
 }
 
 // someBlank reports whether a file has just become empty.
