@@ -60,9 +60,9 @@ func (b *broker) flushLoop() {
 			idle.Reset(idleWorker)
 		case <-idle.C:
 			parked = b.parked
-			before, left := time.Now().Add(-idleWorker), false
+			left := false
 			for _, l := range b.list() {
-				left = l.releaseIdle(before) || left
+				left = l.releaseIdle() || left
 			}
 			if left {
 				b.rested()

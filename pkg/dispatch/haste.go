@@ -10,7 +10,7 @@ import (
 const (
 	// fastAnswer is below which answers are there sooner than more attempts at
 	// once would be of use.
-	fastAnswer = 2 * time.Millisecond
+	fastAnswer = 5 * time.Millisecond
 
 	// ownDelay is how many times the wait for a processor an answer may take and
 	// still be fast: on a busy machine most of it is our own doing.
@@ -24,8 +24,8 @@ const (
 	// hasteWait is after how long at least without an answer, though with
 	// lateAnswers times the usual, a lane gets more in flight than its share: one
 	// more, then two, and so on.
-	hasteWait   = 5 * time.Millisecond
-	lateAnswers = 4
+	hasteWait   = 10 * time.Millisecond
+	lateAnswers = 8
 
 	// hasteEpoch is over how long the soonest answer counts, up to twice.
 	hasteEpoch = time.Second

@@ -88,7 +88,8 @@ type lane struct {
 	workers  int             // and the places that extras have or claim
 	extras   extras          // events delivered beside the lane
 	parked   []chan struct{} // idle workers, last parked first woken
-	used     time.Time       // when a worker last parked; long ago: workers may go
+	waking   int             // workers that were woken and have not looked yet
+	unused   int             // of them, how many have been parked since releaseIdle looked
 	stopped  bool
 	clamped  bool // waits from before the restart have been looked at
 	cleared  bool // the trigger is gone: nothing is pending any more
@@ -212,7 +213,7 @@ func (l *lane) offer(shard int, r *channel.Record) {
 		return
 	}
 	l.push(&l.ready, it)
-	if l.room() > 0 {
+	if l.room() > l.waking {
 		l.wakeOne()
 	}
 }

@@ -132,6 +132,8 @@ func (l *lane) wakeMore() {
 		return
 	case l.due.len() == 0 && l.ready.len() == 0 && !l.lagging():
 		return
+	case l.waking > 0:
+		return // one that looks wakes the next
 	}
 	l.wakeOne()
 }

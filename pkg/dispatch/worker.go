@@ -22,13 +22,16 @@ func (l *lane) wakeOne() {
 	if n := len(l.parked); n > 0 {
 		w := l.parked[n-1]
 		l.parked = l.parked[:n-1]
+		l.unused = min(l.unused, n-1)
 		w <- struct{}{} // has room for one, and a parked worker is sent one only
+		l.waking++
 		return
 	}
 	if l.stopped || l.workers >= l.conf.concurrency {
 		return // a busy worker looks again when its attempt is over
 	}
 	l.workers++
+	l.waking++
 	l.broker.d.workers.Go(func() { l.work(l.broker.d.attempts) })
 }
 
@@ -45,17 +48,20 @@ func (l *lane) release() {
 		close(w)
 	}
 	l.workers -= len(l.parked)
-	l.parked = nil
+	l.parked, l.unused = nil, 0
 }
 
-// releaseIdle sends workers home that nobody has needed since before, and
-// reports whether others are still parked.
-func (l *lane) releaseIdle(before time.Time) bool {
+// releaseIdle sends those workers home that have been parked since the last
+// call, and reports whether any are left.
+func (l *lane) releaseIdle() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.parked) > 0 && !l.used.After(before) {
-		l.release()
+	for _, w := range l.parked[:l.unused] {
+		close(w)
 	}
+	l.workers -= l.unused
+	l.parked = slices.Delete(l.parked, 0, l.unused)
+	l.unused = len(l.parked)
 	return len(l.parked) > 0
 }
 
@@ -64,8 +70,8 @@ func (l *lane) releaseIdle(before time.Time) bool {
 func (l *lane) work(ctx context.Context) {
 	woken := make(chan struct{}, 1)
 	var r deliver.Request // of one attempt after another
-	for {
-		it, ok := l.next(ctx, woken)
+	for came := true; ; came = false {
+		it, ok := l.next(ctx, woken, came)
 		if !ok {
 			return
 		}
@@ -102,9 +108,13 @@ func (l *lane) landed() {
 }
 
 // next finds the next event to try and counts it in flight. Where there is
-// none it parks; false means that the worker shall end.
-func (l *lane) next(ctx context.Context, woken chan struct{}) (item, bool) {
+// none it parks; false means that the worker shall end. came says that the
+// worker is one that has just been woken.
+func (l *lane) next(ctx context.Context, woken chan struct{}, came bool) (item, bool) {
 	l.mu.Lock()
+	if came {
+		l.waking--
+	}
 	for {
 		switch {
 		case l.stopped || l.workers > l.conf.concurrency:
@@ -143,13 +153,13 @@ func (l *lane) next(ctx context.Context, woken chan struct{}) (item, bool) {
 			return item{}, false
 		}
 		l.parked = append(l.parked, woken)
-		l.used = time.Now()
 		l.mu.Unlock()
 		l.broker.rested()
 		if _, ok := <-woken; !ok {
 			return item{}, false // release has counted this worker out
 		}
 		l.mu.Lock()
+		l.waking--
 	}
 }
 
