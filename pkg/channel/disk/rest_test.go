@@ -131,3 +131,31 @@ func TestRetainedEventsGoInTimeFromALogAtRest(t *testing.T) {
 		r.stop()
 	})
 }
+
+// What is settled a moment after housekeeping looked goes a few seconds later,
+// and not when it has rested.
+func TestALogDoesNotRestBeforeWhatIsSettledIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, t.TempDir(), tiny)
+		b := r.broker(channel.BrokerInfo{UID: "b", Shards: 1})
+		time.Sleep(time.Minute) // it rests, and looks at the first event
+		for range 20 {
+			if _, err := r.Append(t.Context(), "b", []event.Event{made(t, "x", 10_000)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		_, next := b.Range(0)
+		if err := b.SaveProgress(t.Context(), []channel.ShardProgress{{Shard: 0, Scanned: next}}); err != nil {
+			t.Fatal(err)
+		}
+		if n := r.Health().Segments; n < 3 {
+			t.Fatalf("%d segments: the test shows nothing", n)
+		}
+		time.Sleep(collectEvery + 2*tickEvery)
+		if n := r.Health().Segments; n != 1 {
+			t.Errorf("%d segments are left though all is settled", n)
+		}
+		r.stop()
+	})
+}
