@@ -5,7 +5,7 @@ GO      ?= go
 TOOLS    = $(GO) tool -modfile=hack/tools/go.mod
 FUZZTIME ?= 10s
 
-.PHONY: all build test check fmt vet lint race fuzz bench bench-quick bench-backlog bench-backlog-full bench-journal bench-rerun recovery reliability faults soak e2e clean help
+.PHONY: all build test check fmt vet lint race fuzz bench bench-quick bench-backlog bench-backlog-full bench-journal bench-cores bench-rerun recovery reliability faults soak e2e clean help
 
 all: check test
 
@@ -63,6 +63,10 @@ bench-backlog-full: bin/bench
 ## bench-journal: what the journal and a dedup window cost, ten pairs (2 minutes)
 bench-journal: bin/bench
 	bin/bench -rows journal
+
+## bench-cores: events/s with the broker on one processor and on two, then with sender and sink on the same ones, ten pairs each (6 minutes)
+bench-cores: bin/bench
+	bin/bench -rows cores,cores-all
 
 ## bench-rerun: a replay of 1,000,000 events by checksum, a redrive of 100,000 dead letters in flat memory (6 minutes, 1 GiB of disk)
 bench-rerun: bin/bench

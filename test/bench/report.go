@@ -30,7 +30,7 @@ func (r *result) markdown() string {
 	}
 	for _, sc := range r.scenarios {
 		switch sc.name {
-		case inLoop, inFan, inKnative:
+		case inLoop, inFan, inCores, inKnative:
 			r.costs(&b, sc)
 		case inOpen, inIsolation, inOne:
 			r.latencies(&b, sc)
@@ -49,7 +49,7 @@ func (b bound) line(out *strings.Builder, row string, got spread, otherwise stri
 		switch {
 		case none:
 			return ""
-		case got.median <= limit || got.median < limit+almost:
+		case b.holds(got.median, limit) || almost > 0 && got.median < limit+almost:
 			return text + ": holds"
 		default:
 			return fmt.Sprintf("%s: **%s**", text, otherwise)

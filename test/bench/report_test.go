@@ -156,6 +156,38 @@ func TestWhatIsPromisedAndMissedIsNamed(t *testing.T) {
 	}
 }
 
+// More processors must give more events: there a figure that is too small is missed.
+func TestThroughputThatDoesNotGrowIsMissed(t *testing.T) {
+	chosen, err := choose([]string{"cores-all"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &result{settings: settings{rows: chosen}, samples: map[key][]sample{
+		{inCores, sysMemoryAllOne}: samples(100, 100, 100), {inCores, sysMemoryAllTwo}: samples(50, 50, 50),
+		{inCores, sysDiskAllOne}: samples(100, 100, 100), {inCores, sysDiskAllTwo}: samples(125, 125, 125),
+	}}
+	want := "cores-all: " + sysDiskAllTwo + " / " + sysDiskAllOne
+	if err := r.missed(); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "0.80, want at least 1.00") || strings.Contains(err.Error(), sysMemoryAllTwo) {
+		t.Errorf("%v, want only %q named", err, want)
+	}
+	page := r.markdown()
+	for _, line := range []string{"| 2.00 | 2.00 to 2.00 | 3 | 1.00: holds | 1.10: holds |", "| 0.80 | 0.80 to 0.80 | 3 | 1.00: **missed** | 1.10: **missed** |"} {
+		if !strings.Contains(page, line) {
+			t.Errorf("%q is not in\n%s", line, page)
+		}
+	}
+}
+
+func TestTheFullRunLeavesWhatMustBeAskedFor(t *testing.T) {
+	full, err := choose(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.ContainsFunc(full, func(r row) bool { return strings.HasPrefix(r.name, "cores") }) || len(full) != len(rows())-2 {
+		t.Errorf("%d of %d rows, want all but cores and cores-all", len(full), len(rows()))
+	}
+}
+
 func TestARowBringsWhatItComparesAndTheYardsticks(t *testing.T) {
 	chosen, err := choose([]string{"triggers-1000", "fan-out"})
 	if err != nil {

@@ -97,8 +97,8 @@ func (r *result) missed() error {
 	var names []string
 	for _, row := range r.settings.rows {
 		for _, b := range row.bounds {
-			if got, ok := r.found(b); ok && b.must > 0 && got.median > b.must*slack {
-				names = append(names, fmt.Sprintf("%s: %s: %s, want at most %s", row.name, b.subject(), b.figure(got.median), b.figure(b.must*slack)))
+			if got, ok := r.found(b); ok && b.must > 0 && !b.holds(got.median, b.allowed(slack)) {
+				names = append(names, fmt.Sprintf("%s: %s: %s, want at %s %s", row.name, b.subject(), b.figure(got.median), b.side(), b.figure(b.allowed(slack))))
 			}
 		}
 	}
@@ -106,6 +106,21 @@ func (r *result) missed() error {
 		return nil
 	}
 	return fmt.Errorf("missed:\n  %s", strings.Join(names, "\n  "))
+}
+
+// allowed is what is promised, with so much slack.
+func (b bound) allowed(slack float64) float64 {
+	if b.least {
+		return b.must / slack
+	}
+	return b.must * slack
+}
+
+func (b bound) side() string {
+	if b.least {
+		return "least"
+	}
+	return "most"
 }
 
 // chart is the run as a picture: what an event costs each system in closed loop,

@@ -21,6 +21,7 @@ const (
 	inOpen      = "open loop"
 	inOne       = "one connection"
 	inIsolation = "isolation"
+	inCores     = "closed loop, processors of the broker"
 	inPending   = "backlog in memory"
 	inIdle      = "idle"
 	inKnative   = "Knative"
@@ -77,6 +78,16 @@ func scenarios(nginx string) []scenario {
 		{inIsolation, plan{warm: 500, events: 2_000, connections: connections, rate: isolationRate}, pairs, []system{
 			{name: sysAlone, start: startPenstock(one, "--memory")},
 			{name: sysBeside, start: startPenstock(badCompany(), "--memory"), paths: []string{pathOne, pathSlow}, slow: map[string]time.Duration{pathSlow: slowAnswer}},
+		}},
+		{inCores, plan{warm: 3_000, events: 20_000, connections: connections}, pairs, []system{
+			{name: sysMemoryOne, start: pinned(1, startPenstock(one, "--memory"))},
+			{name: sysMemoryTwo, start: pinned(2, startPenstock(one, "--memory"))},
+			{name: sysDiskOne, start: pinned(1, startPenstock(one))},
+			{name: sysDiskTwo, start: pinned(2, startPenstock(one))},
+			{name: sysMemoryAllOne, start: startPenstock(one, "--memory"), measure: measureOn(1)},
+			{name: sysMemoryAllTwo, start: startPenstock(one, "--memory"), measure: measureOn(2)},
+			{name: sysDiskAllOne, start: startPenstock(one), measure: measureOn(1)},
+			{name: sysDiskAllTwo, start: startPenstock(one), measure: measureOn(2)},
 		}},
 		// As many as surely fit into the 256 MiB that the channel holds.
 		{inPending, plan{warm: 5_000, events: 150_000, connections: connections}, 3, []system{{name: sysPending, measure: measurePending}}},

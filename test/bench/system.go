@@ -40,6 +40,10 @@ const (
 	sysSplit     = "penstock, disk, ingress and dispatcher apart"
 	sysBare      = "penstock, disk, no journal"
 	sysKnown     = "penstock, disk, journal and dedup-window"
+	sysMemoryOne = "penstock, memory, on 1 processor"
+	sysMemoryTwo = "penstock, memory, on 2 processors"
+	sysDiskOne   = "penstock, disk, on 1 processor"
+	sysDiskTwo   = "penstock, disk, on 2 processors"
 	sysFanFloor  = "floor, fasthttp, to 100 paths"
 	sysFanMemory = "penstock, memory, 100 triggers match"
 	sysFanDisk   = "penstock, disk, 100 triggers match"
@@ -51,6 +55,11 @@ const (
 	sysKnative   = "Knative, memory, 1 trigger"
 	sysKnative10 = "Knative, memory, 1 of 10 triggers"
 	sysKnative99 = "Knative, memory, 1 of 100 triggers"
+
+	sysMemoryAllOne = "penstock, memory, sender, broker and sink on 1 processor"
+	sysMemoryAllTwo = "penstock, memory, sender, broker and sink on 2 processors"
+	sysDiskAllOne   = "penstock, disk, sender, broker and sink on 1 processor"
+	sysDiskAllTwo   = "penstock, disk, sender, broker and sink on 2 processors"
 )
 
 // How many triggers there are; the one that matches stands in the middle.
@@ -70,7 +79,7 @@ type system struct {
 	own              *plan                    // where that of its scenario does not fit
 	start            func(ctx context.Context, b *bench, dir string) (*target, error)
 
-	// measure is instead of start, for what is not measured by events that go through.
+	// measure is instead of a plain trial of start.
 	measure func(ctx context.Context, b *bench, sys system, p plan) ([]sample, error)
 }
 
@@ -186,6 +195,41 @@ func findNginx() string {
 		}
 	}
 	return ""
+}
+
+// pinned starts a system that has n of the machine's processors. Sender and sink
+// keep all.
+func pinned(n int, start func(context.Context, *bench, string) (*target, error)) func(context.Context, *bench, string) (*target, error) {
+	return func(ctx context.Context, b *bench, dir string) (t *target, err error) {
+		err = onProcessors(n, func() error {
+			t, err = start(ctx, b, dir)
+			return err
+		})
+		if err != nil && t != nil {
+			t.stop()
+			return nil, err
+		}
+		return t, err
+	}
+}
+
+// measureOn gives sender, broker and sink together n of the machine's processors,
+// as a machine of that size would: the sender cannot take the second one when
+// the broker has only the first.
+func measureOn(n int) func(context.Context, *bench, system, plan) ([]sample, error) {
+	return func(ctx context.Context, b *bench, sys system, p plan) (all []sample, err error) {
+		err = onProcessors(n, func() (err error) {
+			restore, err := sameProcessors(b.sink.family())
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, restore()) }()
+			s, err := b.trial(ctx, sys, p)
+			all = []sample{s}
+			return err
+		})
+		return all, err
+	}
 }
 
 // launch starts t's process and waits until it listens.
