@@ -156,6 +156,16 @@ func (s *Positions) Bitmap() *roaring64.Bitmap {
 	return b
 }
 
+// Take is Bitmap, and leaves the set empty: it costs no copy of what is not at rest.
+func (s *Positions) Take() *roaring64.Bitmap {
+	b := *s.recent.all()
+	for i := range s.rest {
+		s.rest[i].unite(&b)
+	}
+	s.Clear()
+	return &b
+}
+
 // AppendTo appends the positions, in no order.
 func (s *Positions) AppendTo(to []uint64) []uint64 {
 	for it := s.recent.all().Iterator(); it.HasNext(); {

@@ -429,12 +429,11 @@ func (l *lane) collect(into []channel.ShardProgress) {
 		}
 		change := channel.LaneProgress{Trigger: l.uid}
 		if !s.added.IsEmpty() {
-			change.Added = s.added.Bitmap()
-			s.added.Clear()
+			change.Added = s.added.Take()
 		}
 		if !s.settled.IsEmpty() {
-			change.Settled = s.settled.Clone()
-			s.settled.Clear()
+			settled := s.settled
+			change.Settled, s.settled = &settled, roaring64.Bitmap{}
 		}
 		for _, r := range s.retried {
 			change.Retries = append(change.Retries, r)

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -273,7 +274,7 @@ func (l *lane) atOnce() int {
 func (l *lane) read(ctx context.Context, items []item, to *ring) {
 	l.reading = true
 	shard := items[0].shard
-	positions, index := ascending(items)
+	positions := ascending(items)
 	l.mu.Unlock()
 	turns := l.broker.d.reads
 	turns <- struct{}{}
@@ -288,20 +289,19 @@ func (l *lane) read(ctx context.Context, items []item, to *ring) {
 	inOrder := to == &l.ready && l.order != nil
 	if inOrder {
 		positions, records = l.readable(shard, positions, records, err)
-		for pos := range index {
-			if len(positions) == 0 || pos > positions[len(positions)-1] {
-				delete(index, pos)
-			}
-		}
+		items = items[:len(positions)]
 	}
-	missing := index
-	for i := range records {
+	var missing []item
+	for i := range records { // in the order of items, and perhaps fewer
 		r := &records[i]
-		it, ok := missing[r.Position]
-		if !ok {
+		for len(items) > 0 && items[0].pos < r.Position {
+			missing, items = append(missing, items[0]), items[1:]
+		}
+		if len(items) == 0 || items[0].pos != r.Position {
 			continue
 		}
-		delete(missing, r.Position)
+		it := items[0]
+		items = items[1:]
 		it.accepted, it.event = r.Time, r.Event
 		switch {
 		case !l.shards[shard].pending.Contains(r.Position):
@@ -314,7 +314,7 @@ func (l *lane) read(ctx context.Context, items []item, to *ring) {
 			l.push(to, it)
 		}
 	}
-	if len(missing) > 0 && ctx.Err() == nil {
+	if missing = append(missing, items...); len(missing) > 0 && ctx.Err() == nil {
 		l.unread(shard, missing, err)
 	}
 	for range min(to.len(), l.room()) + l.sinks.len() {
@@ -385,9 +385,10 @@ func (l *lane) changeOrder() {
 // unread deals with events that the log did not give: damaged ones stay
 // pending and are asked for again later, until the log declares them lost; then
 // they end here, counted and named. So do those that the log does not have.
-func (l *lane) unread(shard int, missing map[channel.Position]item, err error) {
+func (l *lane) unread(shard int, missing []item, err error) {
 	gaps, now := gapsIn(err), time.Now()
-	for pos, it := range missing {
+	for _, it := range missing {
+		pos := it.pos
 		gap := gapAt(gaps, pos)
 		if err != nil && (gap == nil || !gap.Lost) {
 			l.waiting.push(waiting{shard: shard, pos: pos, attempts: it.attempts, dead: it.dead, failure: it.failure, spared: it.spared, due: now.Add(unreadableWait)})
@@ -440,14 +441,15 @@ func gapAt(gaps []*channel.GapError, pos channel.Position) *channel.GapError {
 	return gaps[i]
 }
 
-// ascending orders the positions for the log and indexes the items by them.
-func ascending(items []item) ([]channel.Position, map[channel.Position]item) {
+// ascending puts the items in the order of the log, and lists their positions.
+func ascending(items []item) []channel.Position {
+	byPosition := func(a, b item) int { return cmp.Compare(a.pos, b.pos) }
+	if !slices.IsSortedFunc(items, byPosition) {
+		slices.SortFunc(items, byPosition)
+	}
 	positions := make([]channel.Position, len(items))
-	index := make(map[channel.Position]item, len(items))
 	for i := range items {
 		positions[i] = items[i].pos
-		index[items[i].pos] = items[i]
 	}
-	slices.Sort(positions)
-	return positions, index
+	return positions
 }
