@@ -27,6 +27,9 @@ const (
 	hasteWait   = 10 * time.Millisecond
 	lateAnswers = 8
 
+	// firstWait is the least before a subscriber has answered at all.
+	firstWait = 50 * time.Millisecond
+
 	// hasteEpoch is over how long the soonest answer counts, up to twice.
 	hasteEpoch = time.Second
 
@@ -109,7 +112,12 @@ func (l *lane) hasty(n int) int {
 		return n
 	}
 	if h.due.IsZero() {
-		h.mark, h.due = h.landed, time.Now().Add(max(hasteWait, lateAnswers*h.took, own))
+		now, wait := time.Now(), max(hasteWait, lateAnswers*h.took, own)
+		if h.took == 0 {
+			wait = max(firstWait, own)
+		}
+		h.mark, h.due = h.landed, now.Add(wait)
+		d.look(now)
 		d.patience.add(l)
 	}
 	return 0
