@@ -15,6 +15,9 @@ func (r *result) markdown() string {
 	if !r.nginx {
 		b.WriteString("nginx was not installed: no yardstick for the machine.\n")
 	}
+	if err := r.valid(); err != nil {
+		fmt.Fprintf(&b, "\n**This run is void by its own rule** (%s). What follows are its figures all the same: systems of one round were measured beside each other.\n", err)
+	}
 	b.WriteString("\n| row | what is compared | median | lowest to highest | n | must | aim |\n|---|---|--:|--:|--:|--:|--:|\n")
 	for _, row := range r.settings.rows {
 		for _, bound := range row.bounds {

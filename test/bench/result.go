@@ -110,6 +110,9 @@ func (r *result) missed() error {
 
 // allowed is what is promised, with so much slack.
 func (b bound) allowed(slack float64) float64 {
+	if b.guard > 0 && slack > 1 {
+		return b.guard
+	}
 	if b.least {
 		return b.must / slack
 	}
