@@ -108,7 +108,11 @@ func (l *lane) hasty(n int) int {
 	}
 	lanes := max(1, int(d.busy.Load()))
 	share := max(1, max(leastHaste, hastePerProcessor*runtime.GOMAXPROCS(0))/lanes)
-	if n = min(n, share+h.extra-l.inflight); n > 0 {
+	inflight := l.inflight
+	if l.pace != nil {
+		inflight = l.pace.inflight // without those of the dead letter sink
+	}
+	if n = min(n, share+h.extra-inflight); n > 0 {
 		return n
 	}
 	if h.due.IsZero() {
@@ -195,7 +199,7 @@ func (l *lane) hurry(now time.Time) bool {
 		return true
 	}
 	if h.landed == h.mark {
-		h.extra = 2*h.extra + 1
+		h.extra = min(2*h.extra+1, l.conf.concurrency)
 		l.kick()
 	}
 	l.room() // begins to wait again, if need be

@@ -36,6 +36,7 @@ func (l *lane) setPace(conf *laneConf) {
 	if another {
 		l.letGo()
 		l.circuit.reset()
+		l.haste.took, l.haste.low, l.haste.last = 0, 0, 0
 	}
 	l.longest = max(LeastHeld, conf.policy.TotalWait())
 }
