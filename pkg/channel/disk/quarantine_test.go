@@ -132,6 +132,9 @@ func TestUnscannedEventsThatAreLostAreToldToTheScannerOnce(t *testing.T) {
 			r.stop()
 			r = start(t, r.dir, tiny)
 			b = r.Log.broker("b")
+			if recent, next, all := b.Recent(0, max(1, scanned), make([]channel.Record, 0, 100)); all || len(recent) > 0 || next != max(1, scanned) {
+				t.Fatalf("from memory, scanned up to %d: %d records, next %d, all %v; want Read asked", scanned, len(recent), next, all)
+			}
 			records, next, err := b.Read(t.Context(), 0, max(1, scanned), make([]channel.Record, 0, 100))
 			var gap *channel.GapError
 			switch {

@@ -74,7 +74,7 @@ func (b *broker) Recent(shard channel.ShardID, from channel.Position, buf []chan
 		return buf, from, false
 	}
 	start := max(from, s.earliest())
-	if b.log.swallowed(s, from, min(start, s.next)) != nil {
+	if s.swallowed(from, min(start, s.next)) != nil {
 		return buf, from, false
 	}
 	first := s.next - channel.Position(s.tail.len())
