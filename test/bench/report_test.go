@@ -150,9 +150,9 @@ func TestWhatIsPromisedAndMissedIsNamed(t *testing.T) {
 	if err = r.missed(); err != nil {
 		t.Errorf("with slack: %v, want nothing", err)
 	}
-	r.samples[key{inFan, sysFanMemory}] = with(samples(4600, 4900, 5200), func(s *sample) { s.perDelivery /= 100 })
+	r.samples[key{inFan, sysFanMemory}] = with(samples(5600, 5900, 6200), func(s *sample) { s.perDelivery /= 100 })
 	if err = r.missed(); err == nil || !strings.Contains(err.Error(), "fan-out") {
-		t.Errorf("2.58 with slack: %v, want the fan-out named", err)
+		t.Errorf("3.1 with slack: %v, want the fan-out named", err)
 	}
 }
 

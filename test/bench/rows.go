@@ -99,8 +99,8 @@ func rows() []row {
 		{name: "triggers-10000", bounds: []bound{ratio(ofCPU, cpu, loop(sysMany), loop(sysDisk), 1.10, 1.05)}},
 		{name: "in-turn", bounds: []bound{ratio(ofCPU, cpu, loop(sysSpread), loop(sysDisk), 0, noAim)}},
 		{name: "fan-out", bounds: []bound{
-			guarded(ratio(ofDelivery, perDelivery, key{inFan, sysFanMemory}, key{inFan, sysFanFloor}, 1.2, noAim), 2.5),
-			guarded(ratio(ofDelivery, perDelivery, key{inFan, sysFanDisk}, key{inFan, sysFanFloor}, 1.2, noAim), 2.5),
+			guarded(ratio(ofDelivery, perDelivery, key{inFan, sysFanMemory}, key{inFan, sysFanFloor}, 1.2, noAim), 3),
+			guarded(ratio(ofDelivery, perDelivery, key{inFan, sysFanDisk}, key{inFan, sysFanFloor}, 1.2, noAim), 3),
 		}},
 		{name: "open", bounds: []bound{
 			ratio(ofCPU, cpu, open(sysMemory), open(sysFastHTTP), 1.25, 1.0),

@@ -153,7 +153,10 @@ func (h *life) answered(err error, durable bool) {
 // unknown takes an answer that is neither yes nor no: it must say so, and the
 // log must have stopped. With the lock held.
 func (h *life) unknown(err error) {
-	if h.broken == nil && (!errors.Is(err, channel.ErrUnknown) || !latched(h.log)) {
+	h.mu.Unlock() // who asks may make the log look at the medium, which comes by here
+	stopped := latched(h.log)
+	h.mu.Lock()
+	if h.broken == nil && (!errors.Is(err, channel.ErrUnknown) || !stopped) {
 		h.broken = fmt.Errorf("stored, refused or latched it is not: %w", err)
 	}
 }
