@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -448,39 +446,4 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// backlogOf is what is pending on triggers whose names begin like that, as the
-// broker's metrics have it.
-func backlogOf(ctx context.Context, metrics, prefix string) (uint64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, metrics, nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	return sumOf(resp.Body, `penstock_trigger_backlog{broker="default/default",trigger="default/`+prefix)
-}
-
-// sumOf adds up the samples in Prometheus' text format that begin like that.
-func sumOf(metrics io.Reader, prefix string) (sum uint64, err error) {
-	found := false
-	lines := bufio.NewScanner(metrics)
-	for lines.Scan() {
-		if rest, ok := strings.CutPrefix(lines.Text(), prefix); ok {
-			_, value, _ := strings.Cut(rest, " ")
-			n, err := strconv.ParseFloat(value, 64)
-			if err != nil {
-				return 0, err
-			}
-			sum, found = sum+uint64(n), true
-		}
-	}
-	if !found {
-		err = fmt.Errorf("no metric %s", prefix)
-	}
-	return sum, errors.Join(err, lines.Err())
 }

@@ -13,7 +13,13 @@ import (
 
 // pendingEvents is a trigger's backlog as the broker's metrics have it.
 func pendingEvents(ctx context.Context, metrics, trigger string) (uint64, error) {
-	return scrape(ctx, metrics, `penstock_trigger_backlog{broker="default/default",trigger="default/`+trigger+`"}`)
+	return scrape(ctx, metrics, gauge, `penstock_trigger_backlog{broker="default/default",trigger="default/`+trigger+`"}`)
+}
+
+// backlogOf is what is pending on triggers whose names begin like that, as the
+// broker's metrics have it.
+func backlogOf(ctx context.Context, metrics, prefix string) (uint64, error) {
+	return scrape(ctx, metrics, sumOf, `penstock_trigger_backlog{broker="default/default",trigger="default/`+prefix)
 }
 
 // mallocs is how many objects the process has allocated on its heap since it
@@ -23,12 +29,12 @@ func (t *target) mallocs(ctx context.Context) (float64, error) {
 	if t.metrics == "" {
 		return unknown, nil
 	}
-	n, err := scrape(ctx, t.metrics, "go_memstats_mallocs_total")
+	n, err := scrape(ctx, t.metrics, gauge, "go_memstats_mallocs_total")
 	return float64(n), err
 }
 
-// scrape reads one metric of a process.
-func scrape(ctx context.Context, metrics, name string) (uint64, error) {
+// scrape has read find a name in the metrics of a process.
+func scrape(ctx context.Context, metrics string, read func(metrics io.Reader, name string) (uint64, error), name string) (uint64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, metrics, nil)
 	if err != nil {
 		return 0, err
@@ -38,7 +44,7 @@ func scrape(ctx context.Context, metrics, name string) (uint64, error) {
 		return 0, err
 	}
 	defer resp.Body.Close()
-	return gauge(resp.Body, name)
+	return read(resp.Body, name)
 }
 
 // gauge finds one sample in Prometheus' text format.
@@ -51,4 +57,24 @@ func gauge(metrics io.Reader, name string) (uint64, error) {
 		}
 	}
 	return 0, errors.Join(fmt.Errorf("no metric %s", name), lines.Err())
+}
+
+// sumOf adds up the samples in Prometheus' text format that begin like that.
+func sumOf(metrics io.Reader, prefix string) (sum uint64, err error) {
+	found := false
+	lines := bufio.NewScanner(metrics)
+	for lines.Scan() {
+		if rest, ok := strings.CutPrefix(lines.Text(), prefix); ok {
+			_, value, _ := strings.Cut(rest, " ")
+			n, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				return 0, err
+			}
+			sum, found = sum+uint64(n), true
+		}
+	}
+	if !found {
+		err = fmt.Errorf("no metric %s", prefix)
+	}
+	return sum, errors.Join(err, lines.Err())
 }
