@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -110,6 +111,7 @@ type Dispatcher struct {
 	log      *slog.Logger
 	held     atomic.Int64 // bytes of events in all lanes' queues
 	busy     atomic.Int64 // lanes with an attempt in flight
+	haste    int          // attempts that fast lanes have in flight together; asked once, for the runtime takes a lock to tell
 	queue    delay
 	patience patience
 
@@ -150,6 +152,7 @@ func New(o Options) *Dispatcher {
 		o.Now = time.Now
 	}
 	d := &Dispatcher{opts: o, log: o.Logger, applying: make(chan struct{}, 1), pausing: make(chan struct{}, 1), reads: make(chan struct{}, readsAtOnce)}
+	d.haste = max(leastHaste, hastePerProcessor*runtime.GOMAXPROCS(0))
 	paused := maps.Clone(o.Paused)
 	if paused == nil {
 		paused = make(map[channel.UID]time.Time)

@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -107,7 +106,7 @@ func (l *lane) hasty(n int) int {
 		return n
 	}
 	lanes := max(1, int(d.busy.Load()))
-	share := max(1, max(leastHaste, hastePerProcessor*runtime.GOMAXPROCS(0))/lanes)
+	share := max(1, d.haste/lanes)
 	inflight := l.inflight
 	if l.pace != nil {
 		inflight = l.pace.inflight // without those of the dead letter sink

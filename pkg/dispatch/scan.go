@@ -22,8 +22,7 @@ const scanHere = 4
 type scanner struct {
 	state atomic.Int32
 	wake  chan struct{} // gives its own goroutine what somebody else has taken
-	few   []channel.Record
-	many  []channel.Record
+	buf   []channel.Record
 	m     matcher
 }
 
@@ -66,7 +65,7 @@ func (b *broker) start() {
 	for i := range b.scanners {
 		s := &b.scanners[i]
 		s.wake = make(chan struct{}, 1)
-		s.few, s.many = make([]channel.Record, 0, scanHere), make([]channel.Record, 0, readAhead)
+		s.buf = make([]channel.Record, 0, readAhead)
 		s.take() // what is there already
 		s.wake <- struct{}{}
 	}
@@ -89,7 +88,7 @@ func (b *broker) follow(shard channel.ShardID, n int) {
 		return
 	}
 	if n <= scanHere && b.routing.tryEnter() {
-		done := b.ctx.Err() == nil && b.scanRecent(i, s.few)
+		done := b.ctx.Err() == nil && b.scanRecent(i, s.buf[:0:scanHere])
 		b.routing.leave()
 		if done && s.leave() {
 			return
@@ -108,8 +107,8 @@ func (b *broker) scan(i int) {
 		case <-s.wake:
 		}
 		for {
-			for !b.scanSome(i, s.many) {
-				if !b.readOn(i, s.many) {
+			for !b.scanSome(i, s.buf) {
+				if !b.readOn(i, s.buf) {
 					return
 				}
 			}
