@@ -1,7 +1,6 @@
 package event
 
 import (
-	"bytes"
 	"net/http"
 	"strings"
 )
@@ -60,17 +59,9 @@ func modeOf(contentType string) (mode Mode, known bool) {
 // simply not an event, as the "OK" with which many subscribers answer.
 func Claims(h http.Header) bool {
 	for key, values := range h {
-		if len(values) == 0 {
-			continue
-		}
-		switch http.CanonicalHeaderKey(key) {
-		case "Ce-Id", "Ce-Source", "Ce-Specversion", "Ce-Type":
-			return true
-		case "Content-Type":
-			for _, v := range values {
-				if hasPrefixFold(strings.TrimSpace(v), contentTypePrefix) {
-					return true
-				}
+		for _, v := range values {
+			if claims(key, v) {
+				return true
 			}
 		}
 	}
@@ -79,13 +70,15 @@ func Claims(h http.Header) bool {
 
 // ClaimsField is Claims of one header field, as it came and without the blanks
 // around its value.
-func ClaimsField(name, value []byte) bool {
+func ClaimsField(name, value []byte) bool { return claims(text(name), text(value)) }
+
+func claims(name, value string) bool {
 	switch len(name) {
 	case len("ce-id"), len("ce-type"), len("ce-source"), len("ce-specversion"):
-		return bytes.EqualFold(name, []byte("ce-id")) || bytes.EqualFold(name, []byte("ce-type")) ||
-			bytes.EqualFold(name, []byte("ce-source")) || bytes.EqualFold(name, []byte("ce-specversion"))
+		return strings.EqualFold(name, "ce-id") || strings.EqualFold(name, "ce-type") ||
+			strings.EqualFold(name, "ce-source") || strings.EqualFold(name, "ce-specversion")
 	case len("content-type"):
-		return bytes.EqualFold(name, []byte("content-type")) && hasPrefixFold(strings.TrimSpace(text(value)), contentTypePrefix)
+		return strings.EqualFold(name, "content-type") && hasPrefixFold(strings.TrimSpace(value), contentTypePrefix)
 	}
 	return false
 }
