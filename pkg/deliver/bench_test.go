@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/penstock-events/penstock/pkg/event"
+	"github.com/penstock-events/penstock/test/race"
 )
 
 // sink answers 202 to whatever comes, as cheaply as can be, so that the
@@ -130,7 +131,7 @@ var usualAnswers = []struct{ name, bytes string }{
 // TestTheUsualExchangeDoesNotAllocate: every delivery would pay for it, and
 // the collector after it.
 func TestTheUsualExchangeDoesNotAllocate(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector empties pools on purpose")
 	}
 	live, cancel := context.WithCancel(t.Context())

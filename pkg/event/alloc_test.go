@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/penstock-events/penstock/test/race"
 )
 
 func typicalMessage() (http.Header, []byte) {
@@ -80,7 +82,7 @@ func TestWritingABinaryMessageAllocatesOnce(t *testing.T) {
 // the pool in between, so the mean of many runs counts.
 func allocates(t *testing.T, what string, most float64, f func()) {
 	t.Helper()
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector empties pools on purpose")
 	}
 	if got := testing.AllocsPerRun(1000, f); got > most {

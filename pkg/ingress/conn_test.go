@@ -14,6 +14,7 @@ import (
 
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/event"
+	"github.com/penstock-events/penstock/test/race"
 )
 
 // looped is a connection without a network: each send brings the request once
@@ -118,7 +119,7 @@ func TestAnEventIsAcceptedInOneAllocationAndRefusedInNone(t *testing.T) {
 			serving(t, taking(c.rate), l)
 			l.send()
 			l.send()
-			if n := allocations(l.send); n > c.most && !raceEnabled {
+			if n := allocations(l.send); n > c.most && !race.Enabled {
 				t.Errorf("%v allocations, want at most %v", n, c.most)
 			}
 			if !strings.HasPrefix(string(l.answer), "HTTP/1.1 "+c.status+"\r\n") {

@@ -3,7 +3,6 @@ package process
 import (
 	"math"
 	"runtime/metrics"
-	"slices"
 	"time"
 )
 
@@ -48,7 +47,7 @@ func (d *Delay) Read() time.Duration {
 		n += news
 		sum += news * (low + high) / 2
 	}
-	d.before = slices.Clone(h.Counts)
+	copy(d.before, h.Counts)
 	if n == 0 {
 		return 0
 	}

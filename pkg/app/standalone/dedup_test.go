@@ -20,6 +20,22 @@ import (
 	"github.com/penstock-events/penstock/pkg/app/standalone"
 )
 
+// shopYAML is a Broker that knows duplicates, with a Trigger; the subscriber is
+// yet to be named.
+const shopYAML = `
+apiVersion: eventing.knative.dev/v1
+kind: Broker
+metadata:
+  namespace: shop
+  name: orders
+  annotations: {penstock.dev/dedup-window: PT1H}
+---
+apiVersion: eventing.knative.dev/v1
+kind: Trigger
+metadata: {namespace: shop, name: billing}
+spec: {broker: orders, subscriber: {uri: %q}}
+`
+
 // serveDir makes this test binary `penstock serve` on a folder.
 const serveDir = "PENSTOCK_TEST_SERVE_DIR"
 
@@ -128,19 +144,7 @@ func TestAnEventIsStoredOnceThroughSIGKILLs(t *testing.T) {
 	}))
 	defer subscriber.Close()
 	dir := t.TempDir()
-	yaml := fmt.Sprintf(`
-apiVersion: eventing.knative.dev/v1
-kind: Broker
-metadata:
-  namespace: shop
-  name: orders
-  annotations: {penstock.dev/dedup-window: PT1H}
----
-apiVersion: eventing.knative.dev/v1
-kind: Trigger
-metadata: {namespace: shop, name: billing}
-spec: {broker: orders, subscriber: {uri: %q}}
-`, subscriber.URL)
+	yaml := fmt.Sprintf(shopYAML, subscriber.URL)
 	if err := os.WriteFile(filepath.Join(dir, "brokers.yaml"), []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -44,19 +44,7 @@ func TestAnIdleProcessSleeps(t *testing.T) {
 		most int
 	}{
 		"without files": {"", 15},
-		"with a Broker that knows duplicates, and a Trigger": {`
-apiVersion: eventing.knative.dev/v1
-kind: Broker
-metadata:
-  namespace: shop
-  name: orders
-  annotations: {penstock.dev/dedup-window: PT1H}
----
-apiVersion: eventing.knative.dev/v1
-kind: Trigger
-metadata: {namespace: shop, name: billing}
-spec: {broker: orders, subscriber: {uri: "http://127.0.0.1:1"}}
-`, 150},
+		"with a Broker that knows duplicates, and a Trigger": {fmt.Sprintf(shopYAML, "http://127.0.0.1:1"), 150},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
