@@ -288,6 +288,68 @@ func TestFullVolumeGoesOnByItself(t *testing.T) {
 	})
 }
 
+// TestFullVolumeOpensAgain fills a log to the last frame on a volume without
+// room for another segment, stops it and opens it. It must open, for what it
+// holds can go in no other way than by being read and settled; and once there is
+// room events are accepted again.
+func TestFullVolumeOpensAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var full atomic.Bool
+		h := oneBroker(t, memfs.Options{Fail: func(op memfs.Op) error {
+			if full.Load() && (op.Kind == memfs.Allocate || op.Kind == memfs.Create) {
+				return syscall.ENOSPC
+			}
+			return nil
+		}})
+		id, e, err := h.one(10)
+		stored := 0
+		for full.Store(true); err == nil; stored++ {
+			_, _, err = h.one(4000)
+		}
+		for err = nil; err == nil; {
+			err = h.handles["b"].AppendDead(t.Context(), []channel.DeadLetter{letterOf(id, "t", e, 1)})
+		}
+		for size := 1000; err != nil && size > 0; size -= 8 { // and what is left, to the byte
+			if !errors.Is(err, channel.ErrQuota) {
+				t.Fatal(err)
+			}
+			_, err = h.handles["b"].SetRoutes(t.Context(), channel.Routes{Set: []channel.Route{{Trigger: "t", Filter: make([]byte, size)}}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := h.stop(); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.begin(); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := h.one(10); !errors.Is(err, channel.ErrQuota) {
+				t.Fatalf("append to a full log: %v", err)
+			}
+		}
+		epoch := h.log.Epoch()
+		full.Store(false)
+		start := time.Now()
+		for err = channel.ErrQuota; err != nil && time.Since(start) < 10*time.Second; time.Sleep(100 * time.Millisecond) {
+			_, _, err = h.one(4000)
+		}
+		if err != nil {
+			t.Errorf("no events 10s after there is room: %v", err)
+		}
+		h.fs.CrashAt(0)
+		_ = h.stop()
+		h.fs = h.fs.Crash(h.rng)
+		if err := h.begin(); err != nil || h.log.Epoch() <= epoch {
+			t.Errorf("owner epoch %d after %d, error %v", h.log.Epoch(), epoch, err)
+		}
+		if all, err := readAll(h.handles["b"]); err != nil || len(all.at) != stored+1 {
+			t.Errorf("%d of %d events can be read, error %v", len(all.at), stored+1, err)
+		}
+	})
+}
+
 // TestVolumesOfAnySmallSizeLoseNothing plays lives on volumes that are soon full.
 func TestVolumesOfAnySmallSizeLoseNothing(t *testing.T) {
 	seed := proof.Seed(t)

@@ -44,7 +44,7 @@ type life struct {
 	sure   int         // changes that are durable by promise
 	puts   []*put
 	acks   int64
-	epoch  uint32 // of the last owner that could acknowledge
+	epoch  uint32 // of the last owner that had room for it, or acknowledged something
 	lives  int    // of brokers
 	named  int    // events
 
@@ -143,7 +143,7 @@ func (h *life) answered(err error, durable bool) {
 		h.refusals++
 		h.states[len(h.states)-1] = h.states[len(h.states)-2]
 	case err == nil && durable:
-		h.sure = len(h.states) - 1
+		h.sure, h.epoch = len(h.states)-1, h.log.Epoch()
 		h.late(h.metaFailed)
 	case err != nil:
 		h.unknown(err)
@@ -195,11 +195,14 @@ func (h *life) begin() error {
 	if err != nil {
 		return err
 	}
+	full := errors.Is(l.Ready(), channel.ErrQuota)
 	h.mu.Lock()
 	if l.Epoch() <= h.epoch {
 		err = fmt.Errorf("owner epoch %d after %d", l.Epoch(), h.epoch)
 	}
-	h.epoch = l.Epoch()
+	if !full {
+		h.epoch = l.Epoch()
+	}
 	h.mu.Unlock()
 	if err != nil {
 		h.breaks(err)
@@ -334,6 +337,7 @@ func (h *life) append(p *put) {
 	switch {
 	case err == nil:
 		h.acks++
+		h.epoch = h.log.Epoch()
 		p.ids, p.acked = ids, h.acks
 		h.sure = max(h.sure, p.metas)
 		h.late(p.failed)

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/penstock-events/penstock/pkg/channel"
 )
 
 func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
@@ -157,7 +159,11 @@ func (l *Log) create(found stored) error {
 // under it. What was recovered gets its witness.
 func (l *Log) openEpoch() error {
 	if !l.fits(frameHeader, 0) {
-		if err := l.roll(); err != nil {
+		err := l.roll()
+		if errors.Is(err, channel.ErrQuota) {
+			return l.openFull(err)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -169,6 +175,16 @@ func (l *Log) openEpoch() error {
 	}
 	l.provide()
 	return nil
+}
+
+// openFull opens a log that has not even room to say that it was opened: what
+// it holds can only go once it is read and settled. A checkpoint says so where
+// there is room for one, else the first that there is room for, or the first
+// frame: both carry the epoch, and nothing is acknowledged without either.
+func (l *Log) openFull(cause error) error {
+	l.log.Warn("the log opens without room for anything: it is read until there is", "dir", l.dir, "error", cause)
+	l.keep(l.checkpoint())
+	return l.stopped()
 }
 
 // loadCheckpoint takes the newest checkpoint that is good.
