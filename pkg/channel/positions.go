@@ -11,7 +11,7 @@ import (
 // is below the newest stretch of 65,536 positions, it keeps a packed form: about a
 // byte and a quarter for each of scattered positions, next to nothing where they
 // lie side by side. The rest is a roaring bitmap; a stretch that is changed goes
-// back there. The zero value is empty. It is not safe for concurrent use, and
+// back there. What comes and goes at once costs next to nothing. The zero value is empty. It is not safe for concurrent use, and
 // must not be copied but by Clone.
 type Positions struct {
 	recent churn
@@ -66,10 +66,7 @@ func (s *Positions) Contains(p Position) bool {
 
 // First is the lowest position, 0 for none.
 func (s *Positions) First() Position {
-	var first uint64
-	if !s.recent.isEmpty() {
-		first = s.recent.all().Minimum()
-	}
+	first, _ := s.recent.from(0)
 	if len(s.rest) > 0 && (first == 0 || s.rest[0].key <= stretchOf(first)) {
 		for from := range s.rest[0].runs() {
 			return Position(from)
@@ -82,23 +79,22 @@ func (s *Positions) First() Position {
 // taken to be about to change.
 func (s *Positions) Next(above Position, n int, to []Position) []Position {
 	for from := uint64(above) + 1; n > 0 && from > uint64(above); {
-		it := s.recent.all().Iterator()
-		it.AdvanceIfNeeded(from)
+		first, ok := s.recent.from(from)
 		i, _ := s.find(stretchOf(from))
-		if i < len(s.rest) && (!it.HasNext() || s.rest[i].key <= stretchOf(it.PeekNext())) {
+		if i < len(s.rest) && (!ok || s.rest[i].key <= stretchOf(first)) {
 			s.unpack(s.rest[i].key)
 			continue
 		}
-		if !it.HasNext() {
+		if !ok {
 			return to
 		}
 		limit := ^uint64(0)
 		if i < len(s.rest) {
 			limit = s.rest[i].key << stretchBits
 		}
-		for ; n > 0 && it.HasNext() && it.PeekNext() < limit; n-- {
-			to = append(to, Position(it.Next()))
-		}
+		had := len(to)
+		to = s.recent.next(from, limit, n, to)
+		n -= len(to) - had
 		from = limit
 	}
 	return to
@@ -114,7 +110,7 @@ func (s *Positions) AddAll(set *roaring64.Bitmap) {
 			s.unpack(key)
 		}
 	}
-	s.recent.all().Or(set)
+	s.recent.upTo(set.Maximum()).Or(set)
 	s.touch(stretchOf(set.Maximum()))
 }
 
@@ -128,7 +124,7 @@ func (s *Positions) RemoveAll(set *roaring64.Bitmap) {
 			s.unpack(key)
 		}
 	}
-	s.recent.all().AndNot(set)
+	s.recent.upTo(set.Maximum()).AndNot(set)
 }
 
 // Among is which of a set are there.
@@ -158,11 +154,11 @@ func (s *Positions) Bitmap() *roaring64.Bitmap {
 
 // Take is Bitmap, and leaves the set empty: it costs no copy of what is not at rest.
 func (s *Positions) Take() *roaring64.Bitmap {
-	b := *s.recent.all()
+	b := s.recent.take()
 	for i := range s.rest {
 		s.rest[i].unite(&b)
 	}
-	s.Clear()
+	*s = Positions{recent: s.recent}
 	return &b
 }
 
@@ -191,7 +187,7 @@ func (s *Positions) UniteInto(b *roaring64.Bitmap) {
 
 // Clone is a copy that shares the memory of what is at rest.
 func (s *Positions) Clone() Positions {
-	return Positions{recent: churn{set: *s.recent.all().Clone()}, rest: slices.Clone(s.rest), packed: s.packed, newest: s.newest}
+	return Positions{recent: churn{set: *s.recent.all().Clone(), loose: true}, rest: slices.Clone(s.rest), packed: s.packed, newest: s.newest}
 }
 
 // Share makes what is at rest here and the same there one piece of memory.
@@ -243,12 +239,13 @@ func (s *Positions) touch(key uint64) {
 func (s *Positions) pack() { s.packBelow(s.newest << stretchBits) }
 
 func (s *Positions) packBelow(limit uint64) {
-	if s.recent.isEmpty() || s.recent.all().Minimum() >= limit {
+	if first, ok := s.recent.from(0); !ok || first >= limit {
 		return
 	}
+	set := s.recent.upTo(limit - 1)
 	p := packers.Get().(*packer)
 	defer packers.Put(p)
-	many := s.recent.all().ManyIterator()
+	many := set.ManyIterator()
 	var key uint64
 	end := func() {
 		if p.n == 0 {
@@ -277,7 +274,7 @@ packing:
 		}
 	}
 	end()
-	s.recent.all().RemoveRange(0, limit)
+	set.RemoveRange(0, limit)
 }
 
 // unpack takes a stretch back among those that change.
@@ -287,7 +284,7 @@ func (s *Positions) unpack(key uint64) {
 		return
 	}
 	s.packed -= uint64(s.rest[i].n)
-	s.rest[i].unite(s.recent.all())
+	s.rest[i].unite(s.recent.upTo(key<<stretchBits | (1<<stretchBits - 1)))
 	s.rest = slices.Delete(s.rest, i, i+1)
 }
 

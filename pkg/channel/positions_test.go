@@ -26,7 +26,7 @@ func TestPositionsAreASetWhateverIsAtRest(t *testing.T) {
 		}
 		var copies []copied
 		for range 120 {
-			switch some := aSet(rng, want, &next); rng.IntN(12) {
+			switch some := aSet(rng, want, &next); rng.IntN(14) {
 			case 0, 1, 2, 3:
 				s.AddAll(some)
 				want.Or(some)
@@ -54,6 +54,16 @@ func TestPositionsAreASetWhateverIsAtRest(t *testing.T) {
 			case 10:
 				copies = append(copies, copied{s.Clone(), want.Clone()})
 				s.Share(&copies[rng.IntN(len(copies))].set)
+			case 12:
+				if rng.IntN(3) > 0 {
+					break
+				}
+				if got := s.Take(); !got.Equals(want) {
+					t.Fatalf("seed %d: took %d positions, want %d", seed, got.GetCardinality(), want.GetCardinality())
+				}
+				want = roaring64.New()
+			case 13:
+				s = s.Clone()
 			case 11:
 				above, n := rng.Uint64N(next+2), rng.IntN(300)
 				var in []Position
@@ -72,6 +82,51 @@ func TestPositionsAreASetWhateverIsAtRest(t *testing.T) {
 		}
 		for i := range copies {
 			isWhole(t, seed, &copies[i].set, copies[i].want)
+		}
+	}
+}
+
+// A trigger that keeps up, as far as chance allows: positions come in order, with
+// gaps, are gone after a while, seldom after long, and are looked at in between.
+func TestPositionsThatComeAndGoAreASet(t *testing.T) {
+	for seed := range uint64(40) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		var s Positions
+		want := roaring64.New()
+		var next uint64
+		gap, stay, odd := 1+rng.IntN(1<<rng.IntN(14)), 1+rng.IntN(1<<rng.IntN(13)), 1+rng.IntN(300)
+		for range 3000 {
+			p := next + 1 + uint64(rng.IntN(gap))
+			next = max(next, p)
+			if rng.IntN(odd) == 0 {
+				p = 1 + rng.Uint64N(next) // one that is tried again
+			}
+			if got, new := s.Add(Position(p)), want.CheckedAdd(p); got != new {
+				t.Fatalf("seed %d: adding %d: %v, want %v", seed, p, got, new)
+			}
+			for want.GetCardinality() > uint64(stay) {
+				p, _ := want.Select(rng.Uint64N(1 + rng.Uint64N(want.GetCardinality())))
+				if want.Remove(p); !s.Remove(Position(p)) || s.Remove(Position(p)) {
+					t.Fatalf("seed %d: %d is not there once", seed, p)
+				}
+			}
+			switch rng.IntN(100) {
+			case 0:
+				above := rng.Uint64N(next + 2)
+				in := want.Clone()
+				in.RemoveRange(0, above+1)
+				if got := s.Next(Position(above), 64, nil); len(got) != min(64, int(in.GetCardinality())) || len(got) > 0 && uint64(got[0]) != in.Minimum() {
+					t.Fatalf("seed %d: %d positions above %d", seed, len(got), above)
+				}
+			case 1:
+				isWhole(t, seed, &s, want)
+			case 2:
+				if got := s.Take(); !got.Equals(want) {
+					t.Fatalf("seed %d: took another set", seed)
+				}
+				want = roaring64.New()
+			}
+			differs(t, seed, &s, want, rng.Uint64N(next+2))
 		}
 	}
 }

@@ -195,8 +195,10 @@ type Answer struct {
 	// Answers may have it too: it must not be changed.
 	Body []byte
 
-	// Duration of the attempt, failed or not.
+	// Duration of the attempt, failed or not, and when it had ended: what follows
+	// it need not ask for the time again.
 	Duration time.Duration
+	Ended    time.Time
 }
 
 // Send makes one attempt. A nil error means that the subscriber has taken the

@@ -60,7 +60,7 @@ func (x *exchange) attempt(c *Client, ctx context.Context, r *Request) (a Answer
 	if x.took == 0 {
 		x.took = time.Since(x.start)
 	}
-	a.Duration = x.took
+	a.Duration, a.Ended = x.took, x.start.Add(x.took)
 	return a, failure
 }
 

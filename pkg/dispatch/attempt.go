@@ -59,16 +59,15 @@ func (l *lane) attempt(ctx context.Context, it *item, r *deliver.Request) (done 
 		return false // cut short by our own stop: no attempt, it stays pending
 	}
 	l.metrics.Attempt(answer.Duration, answer.Status)
+	now := l.broker.d.wall(answer.Ended)
 	if err == nil {
 		it.attempts++
-		now := l.broker.d.opts.Now()
 		l.write(it, journal.Attempt{Number: it.attempts, Final: journal.Delivered, Replies: replies}, &answer, nil, 0, now)
 		l.metrics.Count(telemetry.Delivered, 1)
 		l.metrics.Age(max(0, now.Sub(it.accepted)))
 		l.delivered(it, answer)
 		return true
 	}
-	now := l.broker.d.opts.Now()
 	if wait, spared := l.report(it, conf, answer, err); spared {
 		l.metrics.Count(telemetry.Spared, 1)
 		l.write(it, journal.Attempt{Number: it.attempts + 1, Spared: true}, &answer, err, wait, now)
@@ -92,7 +91,7 @@ func (l *lane) attempt(ctx context.Context, it *item, r *deliver.Request) (done 
 // circuit and who hears of incidents are told, the event is settled and no
 // longer in flight.
 func (l *lane) delivered(it *item, answer deliver.Answer) {
-	now := time.Now()
+	now := answer.Ended
 	l.mu.Lock()
 	l.learn(it, answer, nil, 0, now)
 	before, news := l.incidents.succeeded(now)
@@ -110,7 +109,7 @@ func (l *lane) delivered(it *item, answer deliver.Answer) {
 func (l *lane) send(ctx context.Context, it *item, r *deliver.Request) (answer deliver.Answer, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			err = fmt.Errorf("attempt panicked: %v", cause)
+			answer, err = deliver.Answer{Ended: time.Now()}, fmt.Errorf("attempt panicked: %v", cause)
 			l.broker.d.log.Error("attempt panicked", "broker", l.broker.name, "trigger", l.name,
 				"id", l.broker.id(it.shard, it.pos).String(), "err", err, "stack", telemetry.Stack(debug.Stack()))
 		}

@@ -108,6 +108,7 @@ const (
 // and the views may be called at any time by any goroutine; Run once.
 type Dispatcher struct {
 	opts     Options
+	ours     bool // opts.Now is time.Now
 	log      *slog.Logger
 	held     atomic.Int64 // bytes of events in all lanes' queues
 	busy     atomic.Int64 // lanes with an attempt in flight
@@ -148,10 +149,11 @@ func New(o Options) *Dispatcher {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	if o.Now == nil {
+	ours := o.Now == nil
+	if ours {
 		o.Now = time.Now
 	}
-	d := &Dispatcher{opts: o, log: o.Logger, applying: make(chan struct{}, 1), pausing: make(chan struct{}, 1), reads: make(chan struct{}, readsAtOnce)}
+	d := &Dispatcher{opts: o, ours: ours, log: o.Logger, applying: make(chan struct{}, 1), pausing: make(chan struct{}, 1), reads: make(chan struct{}, readsAtOnce)}
 	d.haste = max(leastHaste, hastePerProcessor*runtime.GOMAXPROCS(0))
 	paused := maps.Clone(o.Paused)
 	if paused == nil {
@@ -162,6 +164,14 @@ func New(o Options) *Dispatcher {
 	d.scanning, d.stop = context.WithCancel(context.Background())
 	d.brokers.Store(&map[channel.UID]*broker{})
 	return d
+}
+
+// wall is opts.Now for a moment that has just been.
+func (d *Dispatcher) wall(at time.Time) time.Time {
+	if d.ours {
+		return at
+	}
+	return d.opts.Now()
 }
 
 // Run delivers until ctx ends. Then it starts no attempt more, waits for those

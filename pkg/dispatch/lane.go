@@ -103,7 +103,7 @@ type lane struct {
 type laneShard struct {
 	pending channel.Positions                  // matched and not in a final state
 	added   channel.Positions                  // became pending since the last flush
-	settled roaring64.Bitmap                   // was pending at the last flush and is no more
+	settled channel.Positions                  // was pending at the last flush and is no more
 	retried map[channel.Position]channel.Retry // retry state since the last flush
 
 	// taken is the last position that went on to ready or waiting. Pending
@@ -196,7 +196,7 @@ func (l *lane) offer(shard int, r *channel.Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := &l.shards[shard]
-	if l.cleared || s.known.CheckedRemove(uint64(r.Position)) || !s.pending.Add(r.Position) {
+	if l.cleared || !s.known.IsEmpty() && s.known.CheckedRemove(uint64(r.Position)) || !s.pending.Add(r.Position) {
 		return
 	}
 	s.added.Add(r.Position)
@@ -260,7 +260,7 @@ func (l *lane) settlePosition(shard int, pos channel.Position, known bool) {
 	l.advance(shard, pos)
 	// An event that came and went between two flushes never reaches the log.
 	if !s.added.Remove(pos) || known {
-		s.settled.Add(uint64(pos))
+		s.settled.Add(pos)
 	}
 	l.touch()
 }
@@ -383,7 +383,7 @@ func (l *lane) cancel() (cancelled uint64) {
 	for i := range l.shards {
 		s := &l.shards[i]
 		cancelled += s.pending.Len()
-		s.pending.UniteInto(&s.settled)
+		s.settled.AddAll(s.pending.Bitmap())
 		s.pending.Clear()
 		s.added.Clear()
 		s.retried, s.behind = nil, false
@@ -432,8 +432,7 @@ func (l *lane) collect(into []channel.ShardProgress) {
 			change.Added = s.added.Take()
 		}
 		if !s.settled.IsEmpty() {
-			settled := s.settled
-			change.Settled, s.settled = &settled, roaring64.Bitmap{}
+			change.Settled = s.settled.Take()
 		}
 		for _, r := range s.retried {
 			change.Retries = append(change.Retries, r)

@@ -94,6 +94,9 @@ const leastRest = time.Millisecond
 // rest sees that somebody looks again when something may begin without an
 // answer that comes first.
 func (l *lane) rest() {
+	if !l.still() && l.limit == nil && !l.circuit.open() && (l.pace == nil || l.pace.timeless()) {
+		return // an answer comes first, or haste has its time
+	}
 	now := time.Now()
 	var at time.Time
 	sooner := func(t time.Time) {
@@ -182,10 +185,9 @@ func (l *lane) report(it *item, conf *laneConf, answer deliver.Answer, err error
 	if err != nil {
 		asked, _ = conf.policy.Asked(err)
 	}
-	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.learn(it, answer, err, asked, now)
+	return l.learn(it, answer, err, asked, answer.Ended)
 }
 
 // learn is report under the mutex.
