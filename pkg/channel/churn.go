@@ -20,11 +20,22 @@ const (
 // window has left behind, and what comes below it, is in a bitmap. The zero
 // value is empty.
 type churn struct {
-	set   roaring64.Bitmap // all of it below the window, unless loose
-	loose bool             // the bitmap was given away: it may have anything
-	base  uint64           // of words[0], in words
+	set   *roaring64.Bitmap // all of it below the window, unless loose; nil is empty
+	base  uint64            // of words[0], in words
 	words []uint64
-	n     int // positions in words
+	n     int32 // positions in words
+	loose bool  // the bitmap was given away: it may have anything
+}
+
+// some reports whether the bitmap has anything.
+func (c *churn) some() bool { return c.set != nil && !c.set.IsEmpty() }
+
+// bitmap is the bitmap, made if there is none.
+func (c *churn) bitmap() *roaring64.Bitmap {
+	if c.set == nil {
+		c.set = roaring64.New()
+	}
+	return c.set
 }
 
 // moor sees to it that the window is above everything in the bitmap.
@@ -33,7 +44,7 @@ func (c *churn) moor() {
 		return
 	}
 	c.loose = false
-	if c.base = 0; !c.set.IsEmpty() {
+	if c.base = 0; c.some() {
 		c.base = c.set.Maximum()>>wordBits + 1
 	}
 }
@@ -48,8 +59,8 @@ func (c *churn) add(p uint64) (fresh bool) {
 	c.moor()
 	i, in := c.at(p)
 	if !in {
-		if p>>wordBits < c.base && (c.n > 0 || !c.set.IsEmpty()) {
-			return c.set.CheckedAdd(p)
+		if p>>wordBits < c.base && (c.n > 0 || c.some()) {
+			return c.bitmap().CheckedAdd(p)
 		}
 		i = c.reach(p >> wordBits)
 	}
@@ -106,8 +117,8 @@ func (c *churn) spill(words int) {
 			n++
 		}
 		if n > 0 {
-			c.set.AddMany(some[:n])
-			c.n -= n
+			c.bitmap().AddMany(some[:n])
+			c.n -= int32(n)
 		}
 		c.words[i] = 0
 	}
@@ -125,7 +136,7 @@ func (c *churn) remove(p uint64) bool {
 			return true
 		}
 	}
-	return !c.set.IsEmpty() && c.set.CheckedRemove(p)
+	return c.some() && c.set.CheckedRemove(p)
 }
 
 func (c *churn) contains(p uint64) bool {
@@ -134,16 +145,21 @@ func (c *churn) contains(p uint64) bool {
 			return c.words[i]&(1<<(p&63)) != 0
 		}
 	}
-	return !c.set.IsEmpty() && c.set.Contains(p)
+	return c.some() && c.set.Contains(p)
 }
 
-func (c *churn) isEmpty() bool { return c.n == 0 && c.set.IsEmpty() }
+func (c *churn) isEmpty() bool { return c.n == 0 && !c.some() }
 
-func (c *churn) len() uint64 { return uint64(c.n) + c.set.GetCardinality() }
+func (c *churn) len() uint64 {
+	if c.set == nil {
+		return uint64(c.n)
+	}
+	return uint64(c.n) + c.set.GetCardinality()
+}
 
 // from is the first position that is not below one.
 func (c *churn) from(p uint64) (first uint64, ok bool) {
-	if !c.set.IsEmpty() {
+	if c.some() {
 		if it := c.set.Iterator(); p <= c.set.Maximum() {
 			it.AdvanceIfNeeded(p)
 			return it.Next(), true
@@ -167,7 +183,7 @@ func (c *churn) from(p uint64) (first uint64, ok bool) {
 
 // next appends the first n positions from one on that are below a limit.
 func (c *churn) next(from, limit uint64, n int, to []Position) []Position {
-	if !c.set.IsEmpty() {
+	if c.some() {
 		it := c.set.Iterator()
 		for it.AdvanceIfNeeded(from); n > 0 && it.HasNext() && it.PeekNext() < limit; n-- {
 			to = append(to, Position(it.Next()))
@@ -187,7 +203,7 @@ func (c *churn) next(from, limit uint64, n int, to []Position) []Position {
 // caller may change it up to there.
 func (c *churn) upTo(last uint64) *roaring64.Bitmap {
 	if c.moor(); last>>wordBits < c.base {
-		return &c.set
+		return c.bitmap()
 	}
 	return c.all()
 }
@@ -198,12 +214,12 @@ func (c *churn) all() *roaring64.Bitmap {
 		c.spill(len(c.words))
 	}
 	c.loose = true
-	return &c.set
+	return c.bitmap()
 }
 
 // take is all, and leaves the set empty, with its memory.
-func (c *churn) take() roaring64.Bitmap {
-	set := *c.all()
+func (c *churn) take() *roaring64.Bitmap {
+	set := c.all()
 	*c = churn{words: c.words[:min(len(c.words), leastWords)]}
 	return set
 }

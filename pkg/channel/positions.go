@@ -156,10 +156,10 @@ func (s *Positions) Bitmap() *roaring64.Bitmap {
 func (s *Positions) Take() *roaring64.Bitmap {
 	b := s.recent.take()
 	for i := range s.rest {
-		s.rest[i].unite(&b)
+		s.rest[i].unite(b)
 	}
 	*s = Positions{recent: s.recent}
-	return &b
+	return b
 }
 
 // AppendTo appends the positions, in no order.
@@ -187,7 +187,7 @@ func (s *Positions) UniteInto(b *roaring64.Bitmap) {
 
 // Clone is a copy that shares the memory of what is at rest.
 func (s *Positions) Clone() Positions {
-	return Positions{recent: churn{set: *s.recent.all().Clone(), loose: true}, rest: slices.Clone(s.rest), packed: s.packed, newest: s.newest}
+	return Positions{recent: churn{set: s.recent.all().Clone(), loose: true}, rest: slices.Clone(s.rest), packed: s.packed, newest: s.newest}
 }
 
 // Share makes what is at rest here and the same there one piece of memory.

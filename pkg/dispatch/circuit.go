@@ -193,7 +193,7 @@ func (l *lane) openCircuit(now time.Time) {
 			w := waiting{shard: it.shard, pos: it.pos, attempts: it.attempts, spared: it.spared, due: now}
 			l.holdBack(&w, it.accepted, now)
 			l.waiting = append(l.waiting, w)
-			s := &l.shards[it.shard]
+			s := l.in(it.shard)
 			s.heldUntil = later(s.heldUntil, w.due)
 		}
 		l.ready = ring{}

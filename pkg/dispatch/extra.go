@@ -222,7 +222,7 @@ func (l *lane) buryExtra(ctx context.Context, it *item, conf *laneConf, cause er
 		l.settlePosition(it.shard, it.pos, true)
 		return nil
 	}
-	s := &l.shards[it.shard]
+	s := l.in(it.shard)
 	s.pending.Add(it.pos) // the log has it since AppendDead
 	s.recovered.Add(uint64(it.pos))
 	l.waiting.push(waiting{shard: it.shard, pos: it.pos, dead: true, failure: failureOf(&letter), due: time.Now()})

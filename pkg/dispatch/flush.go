@@ -91,7 +91,7 @@ func (b *broker) share() {
 		for j := range lanes {
 			if l := b.known(lanes[j].Trigger); l != nil {
 				l.mu.Lock()
-				l.shards[i].pending.Share(&lanes[j].Positions)
+				l.in(i).pending.Share(&lanes[j].Positions)
 				l.mu.Unlock()
 			}
 		}

@@ -68,7 +68,7 @@ type lane struct {
 
 	mu       sync.Mutex
 	conf     laneConf // put changes it
-	shards   []laneShard
+	shards   []laneShard // nil until something becomes pending: of many triggers most are idle
 	ready    ring // first attempts
 	due      ring // further attempts whose wait is over: they go first
 	sinks    ring // those for the dead letter sink: neither pace nor circuit is theirs
@@ -141,7 +141,7 @@ type aged struct {
 }
 
 func newLane(b *broker, uid channel.UID, name string) *lane {
-	l := &lane{broker: b, uid: uid, name: name, shards: make([]laneShard, len(b.shards)), metrics: b.d.opts.Metrics.Lane(b.name, name), journal: b.journal.Trigger(uid, name)}
+	l := &lane{broker: b, uid: uid, name: name, metrics: b.d.opts.Metrics.Lane(b.name, name), journal: b.journal.Trigger(uid, name)}
 	l.put(laneConf{})
 	l.pause = b.d.pauseOf(uid)
 	l.timer, l.resume = time.AfterFunc(time.Hour, l.wake), time.AfterFunc(time.Hour, l.wake)
@@ -150,11 +150,27 @@ func newLane(b *broker, uid channel.UID, name string) *lane {
 	return l
 }
 
+// in is the lane's state in one shard. The caller holds the mutex.
+func (l *lane) in(shard int) *laneShard {
+	if l.shards == nil {
+		l.shards = make([]laneShard, len(l.broker.shards))
+	}
+	return &l.shards[shard]
+}
+
+// pends reports whether an event is pending. The caller holds the mutex.
+func (l *lane) pends(shard int, pos channel.Position) bool {
+	return l.shards != nil && l.shards[shard].pending.Contains(pos)
+}
+
 // restore takes over what the log knows of a shard's progress.
 func (l *lane) restore(shard int, scanned channel.Position, p channel.Resumed) {
+	if p.Positions.IsEmpty() {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := &l.shards[shard]
+	s := l.in(shard)
 	s.pending = p.Positions
 	for known := scanned; ; { // few if any: what died before it was scanned
 		some := s.pending.Next(max(known, 1)-1, dueAtOnce, nil)
@@ -195,7 +211,7 @@ func (l *lane) remaining(notBefore time.Time) time.Time {
 func (l *lane) offer(shard int, r *channel.Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := &l.shards[shard]
+	s := l.in(shard)
 	if l.cleared || !s.known.IsEmpty() && s.known.CheckedRemove(uint64(r.Position)) || !s.pending.Add(r.Position) {
 		return
 	}
@@ -252,7 +268,7 @@ func (l *lane) settle(it *item) {
 // settlePosition takes a position out of the lane, and out of the log where
 // the log knows of it: by an earlier flush, or (known) by its dead letter.
 func (l *lane) settlePosition(shard int, pos channel.Position, known bool) {
-	s := &l.shards[shard]
+	s := l.in(shard)
 	if !s.pending.Remove(pos) && !known {
 		return
 	}
@@ -270,7 +286,7 @@ func (l *lane) settlePosition(shard int, pos channel.Position, known bool) {
 func (l *lane) holds(it *item) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.shards[it.shard].pending.Contains(it.pos)
+	return l.pends(it.shard, it.pos)
 }
 
 // again puts an event back to wait for its next attempt. It holds no slot
@@ -278,7 +294,7 @@ func (l *lane) holds(it *item) bool {
 func (l *lane) again(it *item, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.shards[it.shard].pending.Contains(it.pos) {
+	if !l.pends(it.shard, it.pos) {
 		return // cancelled meanwhile
 	}
 	l.note(it, l.broker.d.opts.Now().Add(wait))
@@ -295,7 +311,7 @@ func (l *lane) again(it *item, wait time.Duration) {
 // note records the retry state for the next flush, so that attempt counts
 // survive a restart.
 func (l *lane) note(it *item, notBefore time.Time) {
-	s := &l.shards[it.shard]
+	s := l.in(it.shard)
 	if s.retried == nil {
 		s.retried = make(map[channel.Position]channel.Retry)
 	}

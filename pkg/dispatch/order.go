@@ -227,14 +227,14 @@ func (l *lane) rebuild() {
 		s.recovered.Clear()
 	}
 	for _, w := range dead {
-		l.shards[w.shard].recovered.Add(uint64(w.pos))
+		l.in(w.shard).recovered.Add(uint64(w.pos))
 	}
 	for _, w := range tried {
 		if l.order != nil {
 			l.order.tried[place{w.shard, w.pos}] = w
 			continue
 		}
-		l.shards[w.shard].recovered.Add(uint64(w.pos))
+		l.in(w.shard).recovered.Add(uint64(w.pos))
 		l.holdBack(&w, time.Time{}, now)
 		l.waiting = append(l.waiting, w)
 	}

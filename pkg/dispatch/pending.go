@@ -39,7 +39,7 @@ func (d *Dispatcher) Pending(broker channel.UID, id channel.ID) (pending []Pendi
 func (l *lane) pendingAt(shard int, pos channel.Position) (Pending, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.shards[shard].pending.Contains(pos) {
+	if !l.pends(shard, pos) {
 		return Pending{}, false
 	}
 	p := Pending{Trigger: l.uid, Name: l.name}

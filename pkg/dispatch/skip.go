@@ -95,7 +95,7 @@ func (l *lane) take(shard int, pos channel.Position) (waiting, laneConf, error) 
 func (l *lane) putBack(w waiting) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.shards[w.shard].pending.Contains(w.pos) {
+	if !l.pends(w.shard, w.pos) {
 		return
 	}
 	l.waiting.push(w)

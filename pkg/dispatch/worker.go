@@ -220,7 +220,7 @@ func (l *lane) catchUp(ctx context.Context) bool {
 		return false
 	}
 	for shard := range l.shards {
-		s := &l.shards[shard]
+		s := l.in(shard)
 		if !s.behind {
 			continue
 		}
@@ -304,7 +304,7 @@ func (l *lane) read(ctx context.Context, items []item, to *ring) {
 		items = items[1:]
 		it.accepted, it.event = r.Time, r.Event
 		switch {
-		case !l.shards[shard].pending.Contains(r.Position):
+		case !l.pends(shard, r.Position):
 		case it.dead:
 			l.push(&l.sinks, it)
 		case inOrder:
@@ -338,7 +338,7 @@ func (l *lane) readable(shard int, positions []channel.Position, records []chann
 		if gap := gapAt(gaps, pos); gap != nil && gap.Lost || len(gaps) > 0 && gap == nil {
 			continue // it ends here: lost, or not in the log any more
 		}
-		s := &l.shards[shard]
+		s := l.in(shard)
 		s.taken, s.behind, s.stuck = min(s.taken, pos-1), true, time.Now().Add(unreadableWait)
 		l.resume.Reset(unreadableWait)
 		l.broker.d.log.Error("an ordered trigger waits for an event that cannot be read", "broker", l.broker.name, "trigger", l.name,
@@ -358,7 +358,7 @@ func (l *lane) heldOn(it *item) bool {
 	}
 	l.waiting.push(w)
 	l.arm()
-	s := &l.shards[w.shard]
+	s := l.in(w.shard)
 	s.heldUntil = later(s.heldUntil, w.due)
 	return true
 }
