@@ -109,18 +109,21 @@ func (c *churn) shift(words int) {
 
 // spill moves the positions of the first words to the bitmap.
 func (c *churn) spill(words int) {
-	var some [64]uint64
+	var buf [256]uint64
+	some := buf[:0]
 	for i, w := range c.words[:words] {
-		n := 0
-		for ; w != 0; w &= w - 1 {
-			some[n] = (c.base+uint64(i))<<wordBits + uint64(bits.TrailingZeros64(w))
-			n++
+		if len(some) > len(buf)-64 {
+			c.bitmap().AddMany(some)
+			some = buf[:0]
 		}
-		if n > 0 {
-			c.bitmap().AddMany(some[:n])
-			c.n -= int32(n)
+		c.n -= int32(bits.OnesCount64(w))
+		for ; w != 0; w &= w - 1 {
+			some = append(some, (c.base+uint64(i))<<wordBits+uint64(bits.TrailingZeros64(w)))
 		}
 		c.words[i] = 0
+	}
+	if len(some) > 0 {
+		c.bitmap().AddMany(some)
 	}
 }
 

@@ -100,9 +100,18 @@ func (s *Positions) Next(above Position, n int, to []Position) []Position {
 	return to
 }
 
+// oneByOne is up to how many positions of a set are cheaper to take singly.
+const oneByOne = 1024
+
 // AddAll adds a set, which it does not keep.
 func (s *Positions) AddAll(set *roaring64.Bitmap) {
 	if set == nil || set.IsEmpty() {
+		return
+	}
+	if set.GetCardinality() <= oneByOne {
+		for it := set.Iterator(); it.HasNext(); {
+			s.Add(Position(it.Next()))
+		}
 		return
 	}
 	if len(s.rest) > 0 {
@@ -117,6 +126,12 @@ func (s *Positions) AddAll(set *roaring64.Bitmap) {
 // RemoveAll removes a set.
 func (s *Positions) RemoveAll(set *roaring64.Bitmap) {
 	if set == nil || set.IsEmpty() {
+		return
+	}
+	if set.GetCardinality() <= oneByOne {
+		for it := set.Iterator(); it.HasNext(); {
+			s.Remove(Position(it.Next()))
+		}
 		return
 	}
 	if len(s.rest) > 0 {

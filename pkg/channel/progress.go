@@ -52,7 +52,39 @@ type Pending struct {
 // Apply adds a change.
 func (p *Pending) Apply(change LaneProgress) {
 	p.Positions.AddAll(change.Added)
-	for _, r := range change.Retries {
+	p.retry(change.Retries)
+	if change.Settled != nil {
+		p.Positions.RemoveAll(change.Settled)
+		for it := change.Settled.Iterator(); it.HasNext() && len(p.Retries) > 0; {
+			delete(p.Retries, Position(it.Next()))
+		}
+	}
+}
+
+// ApplyEach is Apply for who wants to know what becomes of it: added is called
+// for each position that was not pending, settled for each that no longer is.
+func (p *Pending) ApplyEach(change LaneProgress, added, settled func(Position)) {
+	if change.Added != nil {
+		for it := change.Added.Iterator(); it.HasNext(); {
+			if pos := Position(it.Next()); p.Positions.Add(pos) {
+				added(pos)
+			}
+		}
+	}
+	p.retry(change.Retries)
+	if change.Settled != nil {
+		for it := change.Settled.Iterator(); it.HasNext(); {
+			pos := Position(it.Next())
+			delete(p.Retries, pos)
+			if p.Positions.Remove(pos) {
+				settled(pos)
+			}
+		}
+	}
+}
+
+func (p *Pending) retry(all []Retry) {
+	for _, r := range all {
 		if !p.Positions.Contains(r.Position) {
 			continue // it would never be settled, and so never go
 		}
@@ -63,12 +95,6 @@ func (p *Pending) Apply(change LaneProgress) {
 			continue // saved late: what is dead stays dead until it is settled
 		}
 		p.Retries[r.Position] = r
-	}
-	if change.Settled != nil {
-		p.Positions.RemoveAll(change.Settled)
-		for it := change.Settled.Iterator(); it.HasNext() && len(p.Retries) > 0; {
-			delete(p.Retries, Position(it.Next()))
-		}
 	}
 }
 

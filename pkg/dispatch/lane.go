@@ -67,11 +67,11 @@ type lane struct {
 	shown atomic.Pointer[laneConf] // conf, for those who do not hold the mutex
 
 	mu       sync.Mutex
-	conf     laneConf // put changes it
+	conf     laneConf    // put changes it
 	shards   []laneShard // nil until something becomes pending: of many triggers most are idle
-	ready    ring // first attempts
-	due      ring // further attempts whose wait is over: they go first
-	sinks    ring // those for the dead letter sink: neither pace nor circuit is theirs
+	ready    ring        // first attempts
+	due      ring        // further attempts whose wait is over: they go first
+	sinks    ring        // those for the dead letter sink: neither pace nor circuit is theirs
 	waiting  retryHeap
 	timer    *time.Timer   // fires when the first of waiting is due
 	reading  bool          // one worker is reading events again

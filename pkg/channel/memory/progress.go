@@ -4,8 +4,6 @@ import (
 	"context"
 	"maps"
 
-	"github.com/RoaringBitmap/roaring/v2/roaring64"
-
 	"github.com/penstock-events/penstock/pkg/channel"
 )
 
@@ -82,22 +80,7 @@ func (b *broker) change(s *shard, change channel.LaneProgress) {
 		lane = &channel.Pending{}
 		s.lanes[change.Trigger] = lane
 	}
-	if change.Added != nil {
-		for it := roaring64.AndNot(change.Added, lane.Positions.Among(change.Added)).Iterator(); it.HasNext(); {
-			b.hold(s, channel.Position(it.Next()))
-		}
-		lane.Positions.AddAll(change.Added)
-	}
-	var settled *roaring64.Bitmap
-	if change.Settled != nil {
-		settled = lane.Positions.Among(change.Settled)
-	}
-	lane.Apply(change)
-	if settled != nil {
-		for it := settled.Iterator(); it.HasNext(); {
-			b.letGo(s, channel.Position(it.Next()))
-		}
-	}
+	lane.ApplyEach(change, func(p channel.Position) { b.hold(s, p) }, func(p channel.Position) { b.letGo(s, p) })
 	if lane.Positions.IsEmpty() {
 		delete(s.lanes, change.Trigger)
 	}
