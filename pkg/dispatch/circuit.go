@@ -250,31 +250,35 @@ func (l *lane) mayBegin() bool { return len(l.waiting) < maxWaiting }
 // nextHeld finds what may be tried while the circuit is open: what has been
 // held for long enough, or a probe. again means that something was read and the
 // caller looks again. If it is an event the mutex is let go.
-func (l *lane) nextHeld(ctx context.Context) (it item, ok, again bool) {
+func (l *lane) nextHeld(ctx context.Context, it *item) (ok, again bool) {
 	now := time.Now()
 	c := &l.circuit
 	switch {
 	case l.slots(now) == 0:
 	case l.expired(&l.due, now):
-		return l.startAs(&l.due, ticket{last: true}), true, false
+		l.start(it, &l.due, ticket{last: true})
+		return true, false
 	case l.mayBegin() && l.expired(&l.ready, now):
-		return l.startAs(&l.ready, ticket{last: true}), true, false
+		l.start(it, &l.ready, ticket{last: true})
+		return true, false
 	case c.probing || c.probeAt.After(now):
 		// When an event was accepted says for how long it is held. What the lane
 		// has fallen behind on may be older than what has come since.
 		if (l.ready.len() == 0 || l.order == nil) && l.due.len() == 0 && l.catchUp(ctx) {
-			return item{}, false, true
+			return false, true
 		}
 	// The probe is an event without attempts, if there is one: it has most left.
 	case l.mayBegin() && l.ready.len() > 0:
-		return l.startAs(&l.ready, ticket{probe: true}), true, false
+		l.start(it, &l.ready, ticket{probe: true})
+		return true, false
 	case l.due.len() > 0:
-		return l.startAs(&l.due, ticket{probe: true}), true, false
+		l.start(it, &l.due, ticket{probe: true})
+		return true, false
 	case l.catchUp(ctx), l.readProbe(ctx, now):
-		return item{}, false, true
+		return false, true
 	}
 	l.rest()
-	return item{}, false, false
+	return false, false
 }
 
 // probeFrom is the event that has waited for longest for an attempt of its

@@ -251,10 +251,14 @@ func (l *lane) push(to *ring, it item) {
 	l.broker.d.held.Add(int64(it.event.Size()))
 }
 
-func (l *lane) pop(from *ring) item {
-	it := from.pop()
-	l.broker.d.held.Add(-int64(it.event.Size()))
+func (l *lane) pop(from *ring) (it item) {
+	l.popInto(&it, from)
 	return it
+}
+
+func (l *lane) popInto(it *item, from *ring) {
+	from.pop(it)
+	l.broker.d.held.Add(-int64(it.event.Size()))
 }
 
 // settle is the end of an event for this trigger. Callers have made durable

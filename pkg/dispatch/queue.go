@@ -10,7 +10,7 @@ import (
 
 // ring is a first-in first-out queue of items that reuses its memory.
 type ring struct {
-	items       []item
+	items       []item // as many as a power of 2
 	first, size int
 	bytes       int
 }
@@ -27,18 +27,17 @@ func (r *ring) push(it item) {
 		copy(grown[n:], r.items[:r.first])
 		r.items, r.first = grown, 0
 	}
-	r.items[(r.first+r.size)%len(r.items)] = it
+	r.items[(r.first+r.size)&(len(r.items)-1)] = it
 	r.size++
 	r.bytes += it.event.Size()
 }
 
-func (r *ring) pop() item {
-	it := r.items[r.first]
+func (r *ring) pop(it *item) {
+	*it = r.items[r.first]
 	r.items[r.first] = item{} // let go of the event
-	r.first = (r.first + 1) % len(r.items)
+	r.first = (r.first + 1) & (len(r.items) - 1)
 	r.size--
 	r.bytes -= it.event.Size()
-	return it
 }
 
 // waiting is an event between two attempts.

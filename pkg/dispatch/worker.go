@@ -71,15 +71,12 @@ func (l *lane) releaseIdle() bool {
 func (l *lane) work(ctx context.Context) {
 	woken := make(chan struct{}, 1)
 	var r deliver.Request // of one attempt after another
-	for came := true; ; came = false {
-		it, ok := l.next(ctx, woken, came)
-		if !ok {
-			return
-		}
+	var it item
+	for came := true; l.next(ctx, &it, woken, came); came = false {
 		if !l.attempt(ctx, &it, &r) {
 			l.done()
 		}
-		r.Event = event.Event{} // an idle worker holds none
+		it, r.Event = item{}, event.Event{} // an idle worker holds none
 	}
 }
 
@@ -111,7 +108,7 @@ func (l *lane) landed() {
 // next finds the next event to try and counts it in flight. Where there is
 // none it parks; false means that the worker shall end. came says that the
 // worker is one that has just been woken.
-func (l *lane) next(ctx context.Context, woken chan struct{}, came bool) (item, bool) {
+func (l *lane) next(ctx context.Context, it *item, woken chan struct{}, came bool) bool {
 	l.mu.Lock()
 	if came {
 		l.waking--
@@ -124,17 +121,18 @@ func (l *lane) next(ctx context.Context, woken chan struct{}, came bool) (item, 
 				l.wakeOne() // this one may have been woken for work that it leaves to another
 			}
 			l.mu.Unlock()
-			return item{}, false
+			return false
 		case l.still():
 			l.rest()
 		case l.readDue(ctx):
 			continue
 		case l.sinks.len() > 0:
-			return l.start(&l.sinks), true
+			l.start(it, &l.sinks, ticket{})
+			return true
 		case l.circuit.open():
-			it, ok, again := l.nextHeld(ctx)
+			ok, again := l.nextHeld(ctx, it)
 			if ok {
-				return it, true
+				return true
 			}
 			if again {
 				continue
@@ -142,22 +140,24 @@ func (l *lane) next(ctx context.Context, woken chan struct{}, came bool) (item, 
 		case l.room() == 0:
 			l.rest()
 		case l.due.len() > 0:
-			return l.start(&l.due), true
+			l.start(it, &l.due, ticket{})
+			return true
 		case l.ready.len() > 0 && l.mayBegin():
-			return l.start(&l.ready), true
+			l.start(it, &l.ready, ticket{})
+			return true
 		case l.catchUp(ctx):
 			continue
 		}
 		if l.circuit.open() && len(l.parked) > 0 {
 			l.workers-- // one is enough to probe, and each keeps a stack
 			l.mu.Unlock()
-			return item{}, false
+			return false
 		}
 		l.parked = append(l.parked, woken)
 		l.mu.Unlock()
 		l.broker.rested()
 		if _, ok := <-woken; !ok {
-			return item{}, false // release has counted this worker out
+			return false // release has counted this worker out
 		}
 		l.mu.Lock()
 		l.waking--
@@ -166,17 +166,14 @@ func (l *lane) next(ctx context.Context, woken chan struct{}, came bool) (item, 
 
 // start takes an event off a queue and counts it in flight. The caller holds
 // the mutex, which is let go.
-func (l *lane) start(from *ring) item { return l.startAs(from, ticket{}) }
-
-func (l *lane) startAs(from *ring, t ticket) item {
-	it := l.pop(from)
+func (l *lane) start(it *item, from *ring, t ticket) {
+	l.popInto(it, from)
 	l.depart()
 	if !it.dead {
-		l.begin(&it, t)
+		l.begin(it, t)
 	}
 	l.wakeMore()
 	l.mu.Unlock()
-	return it
 }
 
 // lagging reports whether there are events to read again and nobody reads.
