@@ -277,7 +277,7 @@ func (st *store) excused(p *put, fs *memfs.FS, d damage) (verdict, error) {
 		if at < 0 {
 			return 0, fmt.Errorf("it was not in %s", d.name)
 		}
-		if d.erased >= 0 && int64(at+e.Size()) >= d.erased {
+		if end := int64(at+e.Size()+7) &^ 7; d.erased >= 0 && end > d.erased { // its frame's padding goes with it
 			return erased, nil
 		}
 	}
