@@ -1,12 +1,10 @@
 package telemetry
 
 import (
-	"strings"
-	"sync"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Outcome is what became of a delivery.
@@ -33,20 +31,18 @@ func (o Outcome) String() string { return outcomeLabels[o] }
 // Lane counts what concerns one trigger. Its series appear when something is
 // counted for the first time: ten thousand idle triggers cost none.
 type Lane struct {
-	m               *Metrics
-	key             laneKey
-	namespace, name string // of the broker
-	destination     string
+	m   *Metrics
+	key laneKey
 
-	totals   [outcomes]atomic.Uint64
-	outcomes [outcomes]atomic.Pointer[prometheus.Counter]
-	duration atomic.Pointer[prometheus.Observer]
-	age      atomic.Pointer[prometheus.Observer]
-	codes    byCode[prometheus.Observer]
+	// An attempt is counted once, by its code and by the bounds of both
+	// families that tell of it, one of which adds up the codes.
+	attempts byCode[histogram]
+	age      atomic.Pointer[histogram]
 
-	mu     sync.Mutex // for binding and closing; counting takes no lock
-	closed bool
-	users  int // guarded by Metrics.mu
+	outcomes            [outcomes]counter
+	replies, sinkFailed counter
+
+	users int // guarded by Metrics.mu
 }
 
 // Lane returns the handle of a trigger, both names as namespace/name. Calls
@@ -60,103 +56,51 @@ func (m *Metrics) Lane(broker, trigger string) *Lane {
 	l := m.lanes[key]
 	if l == nil {
 		l = &Lane{m: m, key: key}
-		l.namespace, l.name, _ = strings.Cut(broker, "/")
-		namespace, name, _ := strings.Cut(trigger, "/")
-		l.destination = "trigger:" + name + "." + namespace
 		m.lanes[key] = l
 	}
 	l.users++
 	return l
 }
 
-// Close gives the handle back. With the last user gone the series are
-// deleted, and whoever still counts with the handle counts nothing.
+// Close gives the handle back. With the last user gone no scrape knows it,
+// and whoever still counts with it counts nothing.
 func (l *Lane) Close() {
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
-	if l.users--; l.users != 0 {
-		return
+	if l.users--; l.users == 0 {
+		delete(l.m.lanes, l.key)
 	}
-	delete(l.m.lanes, l.key)
-
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	names := []string{l.key.broker, l.key.trigger}
-	for _, outcome := range outcomeLabels {
-		l.m.deliveries.DeleteLabelValues(l.key.broker, l.key.trigger, outcome)
-	}
-	l.m.duration.DeleteLabelValues(names...)
-	l.m.age.DeleteLabelValues(names...)
-	l.m.replies.DeleteLabelValues(names...)
-	l.m.sinkFailed.DeleteLabelValues(names...)
-	l.m.knative.DeletePartialMatch(prometheus.Labels{
-		"kn_broker_namespace": l.namespace, "kn_broker_name": l.name, "messaging_destination_name": l.destination})
 }
 
 // Count adds n deliveries with an outcome.
-func (l *Lane) Count(o Outcome, n uint64) {
-	l.totals[o].Add(n)
-	if c := l.outcomes[o].Load(); c != nil {
-		(*c).Add(float64(n))
-		return
-	}
-	l.bind(func() {
-		c := l.m.deliveries.WithLabelValues(l.key.broker, l.key.trigger, o.String())
-		l.outcomes[o].Store(&c)
-		c.Add(float64(n))
-	})
-}
+func (l *Lane) Count(o Outcome, n uint64) { l.outcomes[o].add(n) }
 
 // Total is what Count added up to since the first user came.
-func (l *Lane) Total(o Outcome) uint64 { return l.totals[o].Load() }
+func (l *Lane) Total(o Outcome) uint64 { return l.outcomes[o].n.Load() }
 
 // Attempt records one attempt: how long it took and the status it got, 0 for
 // none. Its outcome is Count's matter.
-func (l *Lane) Attempt(d time.Duration, code int) {
-	observe(l, &l.duration, l.m.duration, d)
-	if o := l.codes.get(code, l.bindCode); o != nil {
-		o.Observe(d.Seconds())
-	}
-}
+func (l *Lane) Attempt(d time.Duration, code int) { l.attempts.get(code).observe(dispatchScale, d) }
 
 // Age records how old an event was when it was delivered.
-func (l *Lane) Age(d time.Duration) { observe(l, &l.age, l.m.age, d) }
+func (l *Lane) Age(d time.Duration) {
+	h := l.age.Load()
+	if h == nil {
+		l.age.CompareAndSwap(nil, new(histogram))
+		h = l.age.Load()
+	}
+	h.observe(ageScale, d)
+}
 
 // Reply counts a reply that was stored.
-func (l *Lane) Reply() {
-	l.bind(func() { l.m.replies.WithLabelValues(l.key.broker, l.key.trigger).Inc() })
-}
+func (l *Lane) Reply() { l.replies.add(1) }
 
 // SinkFailed counts a dead letter that the dead letter sink did not take.
-func (l *Lane) SinkFailed() {
-	l.bind(func() { l.m.sinkFailed.WithLabelValues(l.key.broker, l.key.trigger).Inc() })
-}
+func (l *Lane) SinkFailed() { l.sinkFailed.add(1) }
 
-// bind runs f, which touches the trigger's series, unless they are deleted.
-func (l *Lane) bind(f func()) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.closed {
-		f()
-	}
-}
-
-func (l *Lane) bindCode(code int, label string) (o prometheus.Observer) {
-	l.bind(func() {
-		o = l.codes.put(code, l.m.knative.WithLabelValues(l.namespace, l.name, l.destination, label))
-	})
-	return o
-}
-
-func observe(l *Lane, slot *atomic.Pointer[prometheus.Observer], vec *prometheus.HistogramVec, d time.Duration) {
-	if o := slot.Load(); o != nil {
-		(*o).Observe(d.Seconds())
-		return
-	}
-	l.bind(func() {
-		o := vec.WithLabelValues(l.key.broker, l.key.trigger)
-		slot.Store(&o)
-		o.Observe(d.Seconds())
-	})
+// allLanes are the handles that are in use now.
+func (m *Metrics) allLanes() []*Lane {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.AppendSeq(make([]*Lane, 0, len(m.lanes)), maps.Values(m.lanes))
 }

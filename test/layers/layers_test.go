@@ -82,6 +82,8 @@ var owners = map[string][]string{
 	"github.com/cloudevents/sdk-go/v2":     {"pkg/event"},
 	"github.com/cloudevents/sdk-go/sql":    {"pkg/filter"},
 	"github.com/prometheus/client_golang":  {"pkg/telemetry", "pkg/app/process", "pkg/app/engine"},
+	"github.com/prometheus/client_model":   {"pkg/telemetry"},
+	"google.golang.org/protobuf":           {"pkg/telemetry"},
 	"github.com/antlr":                     {"pkg/filter"},
 	"github.com/fsnotify/fsnotify":         {"pkg/config/file"},
 	"go.yaml.in/yaml":                      {"pkg/config", "pkg/config/file"},
