@@ -121,6 +121,27 @@ func TestWhatACrashMayCost(t *testing.T) {
 	}
 }
 
+// What a slow disk had not saved when a sync failed nobody saved any more, though
+// the disk was fast again long before the power went.
+func TestWhatASlowDiskHeldWhenTheLogLatchedMayComeAgain(t *testing.T) {
+	for slow, want := range map[bool][]string{true: nil, false: {"I6"}} {
+		a := newTale(t, history.Rules{})
+		e := a.accept("a")
+		heal := func() {}
+		if slow {
+			heal = a.rec.Fault(history.SlowDisk, "60ms")
+		}
+		a.take(e)
+		a.wait(130 * time.Millisecond)
+		a.rec.Fault(history.SyncError, "")
+		a.wait(30 * time.Second)
+		heal()
+		a.crash(history.PowerCut, 30*time.Second, 2)
+		a.take(e)
+		a.end(want...)
+	}
+}
+
 // What a process had sent before it died may be read after the next has begun.
 func TestAnAttemptOfADeadProcessThatIsReadLateHoldsUpNothing(t *testing.T) {
 	for late, want := range map[time.Duration][]string{500 * time.Millisecond: nil, 2 * time.Second: {"I7"}} {
