@@ -144,9 +144,13 @@ func (j *judge) clockJumped(before time.Duration) bool {
 	return false
 }
 
-// latest is when the broker knew the outcome of an attempt, at the latest.
+// latest is when the broker knew the outcome of an attempt, at the latest: over
+// a bad network an answer is under way for as long as an attempt may take.
 func (j *judge) latest(t *trigger, a *attempt) time.Duration {
 	limit := a.at + t.bounds(a.at, a.at).mostTimeout
+	if j.deaf.touch(a.at, a.ended) {
+		return limit
+	}
 	return min(a.ended, limit)
 }
 

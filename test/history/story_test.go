@@ -172,6 +172,26 @@ func TestAnAttemptCutOffIsMadeAgainAndNotCounted(t *testing.T) {
 	}
 }
 
+// Over a bad network an answer may be under way for as long as an attempt may
+// take. Until then the end of the process cuts the attempt off, and after that
+// it counts.
+func TestAnAnswerUnderWayWhenTheProcessEndsIsNoAttempt(t *testing.T) {
+	for until, want := range map[time.Duration][]string{9 * time.Second: nil, 11 * time.Second: {"I7"}} {
+		for _, kind := range []history.Kind{history.Kill, history.Stop} {
+			a := newTale(t, history.Rules{})
+			a.rec.Routes(shop, []history.Trigger{{Name: till, Policy: deliver.Policy{Timeout: 10 * time.Second}}})()
+			a.wait(time.Second)
+			e := a.accept("a")
+			heal := a.rec.Fault(history.Network, "drip")
+			a.take(e)
+			a.crash(kind, until, 2)
+			heal()
+			a.take(e)
+			a.end(want...)
+		}
+	}
+}
+
 func TestAnAnswerThatNobodyHeardSettlesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(a *tale, d history.Receipt)
