@@ -192,14 +192,14 @@ const (
 	leastHeld   = 5 * time.Minute
 )
 
-// takenBefore is when the trigger's subscriber last took an event before then;
-// 0 is never.
+// takenBefore is when the trigger's subscriber last took an event before then and
+// the broker heard of it; 0 is never.
 func (j *judge) takenBefore(t *trigger, then time.Duration) time.Duration {
 	if j.taken == nil {
 		j.taken = make(map[*trigger][]time.Duration)
 		for key, p := range j.pairs {
 			for i := range p.attempts {
-				if a := &p.attempts[i]; good(a.answer) && a.ended != forever {
+				if a := &p.attempts[i]; good(a.answer) && j.surelyHeard(key.trigger, a) {
 					j.taken[key.trigger] = append(j.taken[key.trigger], a.ended)
 				}
 			}

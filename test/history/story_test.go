@@ -192,6 +192,29 @@ func TestAnAnswerUnderWayWhenTheProcessEndsIsNoAttempt(t *testing.T) {
 	}
 }
 
+// A subscriber is down for the broker as long as no answer comes through, however
+// many events it takes. One that was heard to take an event is not.
+func TestWhatNobodyHearsOfASubscriberDoesNotSpeakForIt(t *testing.T) {
+	for deaf, want := range map[bool][]string{true: nil, false: {"I7"}} {
+		a := newTale(t, history.Rules{})
+		first, second := a.accept("a"), a.accept("a")
+		heal := func() {}
+		if deaf {
+			heal = a.rec.Fault(history.Network, "delay")
+		}
+		a.take(first)
+		a.wait(20 * time.Second)
+		a.deliver(second, history.Answer{Code: 503})
+		a.wait(10 * time.Second)
+		a.rec.Dead(till, second.ID(), history.Dead{Attempts: 1, Code: 503, Reason: "status 503 (last attempt: the circuit is open)"})
+		heal()
+		if deaf {
+			a.take(first)
+		}
+		a.end(want...)
+	}
+}
+
 func TestAnAnswerThatNobodyHeardSettlesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(a *tale, d history.Receipt)
