@@ -144,9 +144,13 @@ func (j *judge) clockJumped(before time.Duration) bool {
 	return false
 }
 
-// latest is when the broker knew the outcome of an attempt, at the latest.
+// latest is when the broker knew the outcome of an attempt, at the latest: over
+// a bad network an answer is under way for as long as an attempt may take.
 func (j *judge) latest(t *trigger, a *attempt) time.Duration {
 	limit := a.at + t.bounds(a.at, a.at).mostTimeout
+	if j.deaf.touch(a.at, a.ended) {
+		return limit
+	}
 	return min(a.ended, limit)
 }
 
@@ -188,14 +192,14 @@ const (
 	leastHeld   = 5 * time.Minute
 )
 
-// takenBefore is when the trigger's subscriber last took an event before then;
-// 0 is never.
+// takenBefore is when the trigger's subscriber last took an event before then and
+// the broker heard of it; 0 is never.
 func (j *judge) takenBefore(t *trigger, then time.Duration) time.Duration {
 	if j.taken == nil {
 		j.taken = make(map[*trigger][]time.Duration)
 		for key, p := range j.pairs {
 			for i := range p.attempts {
-				if a := &p.attempts[i]; good(a.answer) && a.ended != forever {
+				if a := &p.attempts[i]; good(a.answer) && j.surelyHeard(key.trigger, a) {
 					j.taken[key.trigger] = append(j.taken[key.trigger], a.ended)
 				}
 			}

@@ -93,7 +93,7 @@ func (f *facts) finish() {
 		if e.until != forever {
 			e.until += late
 		}
-		for _, w := range f.windows {
+		for _, w := range slices.Backward(f.windows) { // the later one may reach back into the earlier
 			// Nothing was saved while the store could not write; a log that is
 			// latched saves nothing until it is opened again.
 			held := w.kind == DiskFull || w.kind == SlowDisk

@@ -121,6 +121,27 @@ func TestWhatACrashMayCost(t *testing.T) {
 	}
 }
 
+// What a slow disk had not saved when a sync failed nobody saved any more, though
+// the disk was fast again long before the power went.
+func TestWhatASlowDiskHeldWhenTheLogLatchedMayComeAgain(t *testing.T) {
+	for slow, want := range map[bool][]string{true: nil, false: {"I6"}} {
+		a := newTale(t, history.Rules{})
+		e := a.accept("a")
+		heal := func() {}
+		if slow {
+			heal = a.rec.Fault(history.SlowDisk, "60ms")
+		}
+		a.take(e)
+		a.wait(130 * time.Millisecond)
+		a.rec.Fault(history.SyncError, "")
+		a.wait(30 * time.Second)
+		heal()
+		a.crash(history.PowerCut, 30*time.Second, 2)
+		a.take(e)
+		a.end(want...)
+	}
+}
+
 // What a process had sent before it died may be read after the next has begun.
 func TestAnAttemptOfADeadProcessThatIsReadLateHoldsUpNothing(t *testing.T) {
 	for late, want := range map[time.Duration][]string{500 * time.Millisecond: nil, 2 * time.Second: {"I7"}} {
@@ -148,6 +169,49 @@ func TestAnAttemptCutOffIsMadeAgainAndNotCounted(t *testing.T) {
 		}
 		a.take(e)
 		a.end()
+	}
+}
+
+// Over a bad network an answer may be under way for as long as an attempt may
+// take. Until then the end of the process cuts the attempt off, and after that
+// it counts.
+func TestAnAnswerUnderWayWhenTheProcessEndsIsNoAttempt(t *testing.T) {
+	for until, want := range map[time.Duration][]string{9 * time.Second: nil, 11 * time.Second: {"I7"}} {
+		for _, kind := range []history.Kind{history.Kill, history.Stop} {
+			a := newTale(t, history.Rules{})
+			a.rec.Routes(shop, []history.Trigger{{Name: till, Policy: deliver.Policy{Timeout: 10 * time.Second}}})()
+			a.wait(time.Second)
+			e := a.accept("a")
+			heal := a.rec.Fault(history.Network, "drip")
+			a.take(e)
+			a.crash(kind, until, 2)
+			heal()
+			a.take(e)
+			a.end(want...)
+		}
+	}
+}
+
+// A subscriber is down for the broker as long as no answer comes through, however
+// many events it takes. One that was heard to take an event is not.
+func TestWhatNobodyHearsOfASubscriberDoesNotSpeakForIt(t *testing.T) {
+	for deaf, want := range map[bool][]string{true: nil, false: {"I7"}} {
+		a := newTale(t, history.Rules{})
+		first, second := a.accept("a"), a.accept("a")
+		heal := func() {}
+		if deaf {
+			heal = a.rec.Fault(history.Network, "delay")
+		}
+		a.take(first)
+		a.wait(20 * time.Second)
+		a.deliver(second, history.Answer{Code: 503})
+		a.wait(10 * time.Second)
+		a.rec.Dead(till, second.ID(), history.Dead{Attempts: 1, Code: 503, Reason: "status 503 (last attempt: the circuit is open)"})
+		heal()
+		if deaf {
+			a.take(first)
+		}
+		a.end(want...)
 	}
 }
 

@@ -126,7 +126,7 @@ func (l *Log) room(r *request) error {
 // fits reports whether frames of so many bytes and records still leave room
 // for the footer. Each record may be the first of its stream.
 func (l *Log) fits(size int64, records int) bool {
-	return l.end()+size+footerSize(l.entries+records+1, l.records+records) <= l.segmentSize
+	return !l.active.footed && l.end()+size+footerSize(l.entries+records+1, l.records+records) <= l.segmentSize
 }
 
 // encode appends the request's frames to the commit.

@@ -1,6 +1,7 @@
 package disk_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -8,9 +9,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/channel/disk"
 	"github.com/penstock-events/penstock/test/memfs"
 	"github.com/penstock-events/penstock/test/proof"
@@ -114,6 +118,100 @@ func TestNamesThatADeadOwnerHadNotSyncedAreSyncedByTheNext(t *testing.T) {
 			t.Errorf("only %d names were synced", names)
 		}
 	})
+}
+
+// TestARollCutShortOpensOnAFullVolume crashes between the footer of a segment
+// and the next one's name, and then the volume has no room for that one, or for
+// nothing at all. The log opens all the same, as often as it is asked, and goes
+// on by itself when there is room, with another crash at any moment of that.
+func TestARollCutShortOpensOnAFullVolume(t *testing.T) {
+	seed := proof.Seed(t)
+	images := 0
+	for n := range proof.Rounds(t, 10) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := proof.Rand(seed, n)
+			h := newLife(t, rng, memfs.Options{})
+			h.large = n%4 == 3 // these leave segments half empty
+			h.watch.Store(true)
+			if err := h.begin(); err != nil {
+				t.Fatal(err)
+			}
+			for range stepsOfALife {
+				h.step()
+			}
+			if _ = h.stop(); h.broken != nil {
+				t.Fatal(h.broken)
+			}
+			for _, s := range h.shots {
+				if s.op.Kind != memfs.Rename || !strings.HasSuffix(s.op.Name, ".log") || s.issued == 0 {
+					continue
+				}
+				if err := h.opensWithoutRoom(s.fs.Crash(rng), s, &images); err != nil {
+					t.Fatalf("life %d, before %s of %s: %v", n, s.op.Kind, s.op.Name, err)
+				}
+			}
+		})
+	}
+	if images == 0 {
+		t.Error("no roll was cut short")
+	}
+	t.Logf("%d crash images", images)
+}
+
+// opensWithoutRoom opens an image in which a roll was cut short.
+func (h *life) opensWithoutRoom(image *memfs.FS, s shot, images *int) error {
+	noFiles := h.rng.IntN(2) == 0
+	var shots []*memfs.FS
+	var full atomic.Bool
+	full.Store(true)
+	image.Hook(func(op memfs.Op) error {
+		switch {
+		case !full.Load():
+			if op.Kind.Changes() {
+				shots = append(shots, image.Snapshot())
+			}
+		case op.Kind == memfs.Allocate || noFiles && op.Kind == memfs.Create:
+			return syscall.ENOSPC
+		}
+		return nil
+	}, nil)
+	for range 3 {
+		if _, err := h.check(image, s); err != nil {
+			return fmt.Errorf("without room: %w", err)
+		}
+	}
+	o := h.o
+	o.FS = image
+	l, err := disk.Open(lifeDir, o)
+	if err != nil {
+		return fmt.Errorf("without room: %w", err)
+	}
+	stop := running(l)
+	time.Sleep(5 * time.Second)
+	if err := l.Ready(); !errors.Is(err, channel.ErrQuota) {
+		return errors.Join(fmt.Errorf("without room the log is ready: %v", err), stop())
+	}
+	full.Store(false)
+	time.Sleep(5 * time.Second)
+	if err := l.Ready(); err != nil {
+		return errors.Join(fmt.Errorf("not ready 5s after there is room: %w", err), stop())
+	}
+	handles, err := handlesOf(l)
+	for _, b := range handles { // a frame that changes nothing
+		err = errors.Join(err, b.SaveProgress(h.t.Context(), []channel.ShardProgress{{Scanned: b.Progress(0).Scanned}}))
+	}
+	time.Sleep(time.Second)
+	if err := errors.Join(err, stop()); err != nil {
+		return fmt.Errorf("once there is room: %w", err)
+	}
+	for i := h.rng.IntN(5); i < len(shots); i += 1 + h.rng.IntN(5) {
+		if _, err := h.check(shots[i].Crash(h.rng), s); err != nil {
+			return fmt.Errorf("cut again at operation %d of %d since there is room: %w", i, len(shots), err)
+		}
+		*images++
+	}
+	_, err = h.check(image, s)
+	return err
 }
 
 // lived is a life with its shots.

@@ -157,6 +157,9 @@ func (l *Log) roomFor(bytes int64) bool {
 		return true
 	}
 	room := l.segmentSize - l.tailOff - footerSize(l.entries, l.records)
+	if l.active.footed {
+		room = 0
+	}
 	if l.spare != nil {
 		room += l.segmentSize
 	}

@@ -469,7 +469,8 @@ func (l *Log) resume(c cover, found stored, t torn) error {
 	return l.openEpoch()
 }
 
-// resumeSealed finishes a roll that was cut short after the footer.
+// resumeSealed finishes a roll that was cut short after the footer. Where there
+// is no room for the next segment the log opens without.
 func (l *Log) resumeSealed(t torn) error {
 	if err := t.file.Truncate(t.from); err != nil {
 		return fmt.Errorf("cut sealed segment %d: %w", l.active.number, err)
@@ -477,24 +478,20 @@ func (l *Log) resumeSealed(t torn) error {
 	if err := t.file.Sync(); err != nil {
 		return fmt.Errorf("sync segment %d: %w", l.active.number, err)
 	}
-	if err := l.prepare(); err != nil {
-		return err
-	}
 	g := l.active
 	var err error
 	g.entries, err = loadFooter(segmentName(l.dir, g.number), t.file, t.from, g.number, g.seed)
 	if err != nil {
 		return err
 	}
-	next, err := l.install(g.number+1, g.base+uint64(t.from))
-	if err != nil {
-		return err
+	for i := range g.entries {
+		if e := &g.entries[i]; e.kind == kindMoved && g.counts(e.move) {
+			if s := l.streams[e.stream]; s != nil {
+				s.add(runOf(g, e))
+			}
+		}
 	}
-	l.retire(t.from)
-	l.begin(next, segmentHeader)
-	if err := l.checkpoint(); err != nil {
-		return err
-	}
+	g.footed = true
 	return l.openEpoch()
 }
 

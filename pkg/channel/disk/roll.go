@@ -55,6 +55,9 @@ func (l *Log) unprepared(err error) error {
 // sealActive writes the footer behind the last frame, cuts the file there and
 // returns its length. The entries stay with the segment.
 func (l *Log) sealActive() (int64, error) {
+	if l.active.footed {
+		return l.tailOff, nil
+	}
 	l.mu.Lock()
 	entries := l.activeEntries()
 	tables := make([][]uint32, len(entries))
@@ -169,7 +172,7 @@ func (l *Log) begin(g *segment, off int64) {
 // on. Committer only.
 func (l *Log) provide() {
 	full := l.tight()
-	if l.tailOff > l.segmentSize/2 {
+	if l.tailOff > l.segmentSize/2 || l.active.footed {
 		if err := l.prepare(); isFull(err) {
 			full = err.Error()
 		} else if err != nil && !isExhausted(err) {

@@ -41,6 +41,7 @@ type segment struct {
 	dropped  bool
 	damaged  bool // its file is set aside when it goes
 	outsized bool // it holds a record that fits no segment any more
+	footed   bool // the active one: its footer is written, and the next was not begun
 	scanned  bool // its index was made from its frames: there is no good footer
 
 	file File // nil while closed
