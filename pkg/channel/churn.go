@@ -163,7 +163,11 @@ func (c *churn) len() uint64 {
 // from is the first position that is not below one.
 func (c *churn) from(p uint64) (first uint64, ok bool) {
 	if c.some() {
-		if it := c.set.Iterator(); p <= c.set.Maximum() {
+		if first := c.set.Minimum(); p <= first {
+			return first, true
+		}
+		if p <= c.set.Maximum() {
+			it := c.set.Iterator()
 			it.AdvanceIfNeeded(p)
 			return it.Next(), true
 		}

@@ -117,23 +117,22 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		lanes[key] = sum
 		total += s.Backlog
 	}
-	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
-	}
+	gauge := func(d *prometheus.Desc, value float64, l labels) { ch <- gaugeSample(d, l, value) }
 	flag := map[bool]float64{true: 1}
 	for key, s := range lanes {
-		gauge(g.paused, flag[s.Paused], key.broker, key.trigger)
-		gauge(g.circuit, flag[s.CircuitOpen], key.broker, key.trigger)
-		gauge(g.backlog, float64(s.Backlog), key.broker, key.trigger)
-		gauge(g.oldest, s.OldestPending.Seconds(), key.broker, key.trigger)
-		gauge(g.inFlight, float64(s.InFlight), key.broker, key.trigger)
-		gauge(g.waiting, float64(s.Waiting), key.broker, key.trigger)
-		gauge(g.dead, float64(s.DeadLetters), key.broker, key.trigger)
+		of := labels{label("broker", &key.broker), label("trigger", &key.trigger)}
+		gauge(g.paused, flag[s.Paused], of)
+		gauge(g.circuit, flag[s.CircuitOpen], of)
+		gauge(g.backlog, float64(s.Backlog), of)
+		gauge(g.oldest, s.OldestPending.Seconds(), of)
+		gauge(g.inFlight, float64(s.InFlight), of)
+		gauge(g.waiting, float64(s.Waiting), of)
+		gauge(g.dead, float64(s.DeadLetters), of)
 		if s.Window > 0 {
-			gauge(g.window, float64(s.Window), key.broker, key.trigger)
+			gauge(g.window, float64(s.Window), of)
 		}
 	}
-	gauge(g.message, float64(total))
+	gauge(g.message, float64(total), nil)
 
 	channels := make(map[string]ChannelState)
 	for s := range g.src.Channels {
@@ -147,13 +146,14 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		channels[s.Broker] = sum
 	}
 	for name, s := range channels {
-		gauge(g.bytes, float64(s.Bytes), name)
-		gauge(g.deadBytes, float64(s.DeadBytes), name)
-		gauge(g.maxBytes, float64(s.MaxBytes), name)
+		of := labels{label("broker", &name)}
+		gauge(g.bytes, float64(s.Bytes), of)
+		gauge(g.deadBytes, float64(s.DeadBytes), of)
+		gauge(g.maxBytes, float64(s.MaxBytes), of)
 		if s.Known != nil {
-			gauge(g.known, float64(s.Known.Entries), name)
-			gauge(g.knownBytes, float64(s.Known.Bytes), name)
-			gauge(g.knownWindow, s.Known.Window.Seconds(), name)
+			gauge(g.known, float64(s.Known.Entries), of)
+			gauge(g.knownBytes, float64(s.Known.Bytes), of)
+			gauge(g.knownWindow, s.Known.Window.Seconds(), of)
 		}
 	}
 }

@@ -16,6 +16,7 @@ type sample struct {
 	desc      *prometheus.Desc
 	labels    labels
 	counter   *dto.Counter
+	gauge     *dto.Gauge
 	histogram *dto.Histogram
 }
 
@@ -32,7 +33,7 @@ func (s *sample) Desc() *prometheus.Desc { return s.desc }
 
 // Write is prometheus.Metric's.
 func (s *sample) Write(out *dto.Metric) error {
-	out.Label, out.Counter, out.Histogram = s.labels, s.counter, s.histogram
+	out.Label, out.Counter, out.Gauge, out.Histogram = s.labels, s.counter, s.gauge, s.histogram
 	return nil
 }
 
@@ -40,6 +41,18 @@ func counterSample(desc *prometheus.Desc, l labels, born int64, value float64) *
 	return &sample{desc: desc, labels: l, counter: &dto.Counter{
 		Value: &value, CreatedTimestamp: timestamppb.New(time.Unix(0, born)),
 	}}
+}
+
+// gaugeSample is one object.
+func gaugeSample(desc *prometheus.Desc, l labels, value float64) *sample {
+	s := &struct {
+		sample
+		gauge dto.Gauge
+		value float64
+	}{value: value}
+	s.gauge.Value = &s.value
+	s.sample = sample{desc: desc, labels: l, gauge: &s.gauge}
+	return &s.sample
 }
 
 // histogramSample takes of each bound how many values are below or at it.
