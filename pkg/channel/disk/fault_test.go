@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
+
 	"github.com/penstock-events/penstock/pkg/channel"
 	"github.com/penstock-events/penstock/pkg/channel/disk"
 	"github.com/penstock-events/penstock/pkg/event"
@@ -348,6 +350,46 @@ func TestFullVolumeOpensAgain(t *testing.T) {
 			t.Errorf("%d of %d events can be read, error %v", len(all.at), stored+1, err)
 		}
 	})
+}
+
+// TestAFullLogSaysThatItClosesWithoutItsProgress closes a log that is full to the
+// last frame and to which progress was told: where there is not even room for a
+// checkpoint the close must say so, and the events are offered again.
+func TestAFullLogSaysThatItClosesWithoutItsProgress(t *testing.T) {
+	for _, kinds := range [][]memfs.Kind{{memfs.Allocate}, {memfs.Allocate, memfs.Create}} {
+		synctest.Test(t, func(t *testing.T) {
+			var full atomic.Bool
+			h := oneBroker(t, memfs.Options{Fail: func(op memfs.Op) error {
+				if full.Load() && slices.Contains(kinds, op.Kind) {
+					return syscall.ENOSPC
+				}
+				return nil
+			}})
+			full.Store(true)
+			var err error
+			for size := 4000; size > 0; size /= 2 {
+				for err = nil; err == nil; {
+					_, err = h.handles["b"].SetRoutes(t.Context(), channel.Routes{Set: []channel.Route{{Trigger: "t", Filter: make([]byte, size)}}})
+				}
+			}
+			if !errors.Is(err, channel.ErrQuota) {
+				t.Fatal(err)
+			}
+			progress := channel.ShardProgress{Scanned: 1, Lanes: []channel.LaneProgress{{Trigger: "t", Added: roaring64.BitmapOf(1)}}}
+			if err := h.handles["b"].SaveProgress(t.Context(), []channel.ShardProgress{progress}); err != nil {
+				t.Fatal(err)
+			}
+			err = h.stop()
+			full.Store(false)
+			if err := h.begin(); err != nil {
+				t.Fatal(err)
+			}
+			saved := len(h.handles["b"].Progress(0).Lanes) > 0
+			if saved != (len(kinds) == 1) || saved != (err == nil) || err != nil && !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("without %v: closed with error %v, and progress is saved: %v", kinds, err, saved)
+			}
+		})
+	}
 }
 
 // TestVolumesOfAnySmallSizeLoseNothing plays lives on volumes that are soon full.

@@ -390,10 +390,15 @@ func (l *Log) close() error {
 	l.commitQueued()
 	l.commit(nil)
 	l.bear()
-	if l.latched.Load() == nil {
-		l.keep(l.checkpoint())
-	}
 	var err error
+	if l.latched.Load() == nil {
+		full := l.checkpoint()
+		l.keep(full)
+		if l.mu.Lock(); full != nil && len(l.lazies) > 0 {
+			err = fmt.Errorf("close log: progress is not saved, so that events may be delivered again: %w", full)
+		}
+		l.mu.Unlock()
+	}
 	if cause := l.latched.Load(); cause != nil {
 		err = fmt.Errorf("close log: it had stopped after an error: %w", *cause)
 	}

@@ -184,7 +184,9 @@ func (l *Log) replayAround(g tailSegment, c cover, last bool) (torn, error) {
 			t.discarded = from < t.size
 			return t, err
 		}
-		return t, nil
+		entries, err := loadFooter(name, g.file, t.from, g.number, g.seed)
+		l.skipNamed(entries)
+		return t, err
 	}
 	if t.from == segmentHeader {
 		delete(l.suspects, g.number)
@@ -196,14 +198,20 @@ func (l *Log) replayAround(g tailSegment, c cover, last bool) (torn, error) {
 		g.scanned = true
 		g.entries = l.activeEntries()
 	}
-	for i := range entries { // the last frames may be damaged: their positions are taken all the same
+	l.skipNamed(entries)
+	l.retire(g.size)
+	return t, nil
+}
+
+// skipNamed takes the positions that a footer names: the last frames before it
+// may be damaged, and what they hold must not be given to others.
+func (l *Log) skipNamed(entries []entry) {
+	for i := range entries {
 		e := &entries[i]
 		if s := l.streams[e.stream]; s != nil && e.kind == s.kind {
 			l.skip(s, e.last()+1, true)
 		}
 	}
-	l.retire(g.size)
-	return t, nil
 }
 
 // rescan applies every frame of a segment that verifies and returns how many

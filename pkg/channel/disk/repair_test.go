@@ -169,6 +169,56 @@ func TestDamagedTailIsRefusedAndRepairTakesWhatIsBehindIt(t *testing.T) {
 	}
 }
 
+// The process died between the footer of a segment and the next segment, and the
+// last event before the footer is damaged. Its position is taken all the same: an
+// event that got it again would be acknowledged and never read.
+func TestRepairOfARollCutShortGivesNoPositionTwice(t *testing.T) {
+	im, all := crashed(t, 90, 1, 900)
+	segments, checkpoints := im.names(segmentSuffix), im.names(checkpointSuffix)
+	if len(segments) != 2 || len(checkpoints) != 2 {
+		t.Fatalf("%d segments and %d checkpoints", len(segments), len(checkpoints))
+	}
+	im = im.without(segments[1]).without(checkpoints[1])
+	var last channel.ID
+	for id, name := range all {
+		if !bytes.Contains(im[segments[0]], made(t, name, 900).Raw()) {
+			delete(all, id)
+		} else if id.Shard == last.Shard && id.Position > last.Position {
+			last = id
+		}
+	}
+	at := bytes.Index(im[segments[0]], made(t, all[last], 900).Raw())
+	dir := im.with(segments[0], func(b []byte) []byte { b[at+20] ^= 1; return b }).write(t)
+	if _, err := Open(dir, tiny); !errors.As(err, new(*CorruptError)) {
+		t.Fatalf("open: %v", err)
+	}
+	if done := repaired(t, dir); len(done) == 0 {
+		t.Error("nothing was repaired")
+	}
+	for n := range 2 {
+		r := start(t, dir, tiny)
+		for i := range 4 { // some of them to each shard
+			name := fmt.Sprint("on", n, i)
+			id := r.append("b", 900, name)[0]
+			if all[id] != "" {
+				t.Errorf("%s is given to %s and to %s", id, all[id], name)
+			}
+			all[id] = name
+		}
+		got, err := contents(r.Log.broker("b"))
+		for id, name := range all {
+			if e, ok := got[id]; id != last && (!ok || e.ID() != name) {
+				t.Errorf("%s, acknowledged as %s, cannot be read", name, id)
+			}
+		}
+		var gap *channel.GapError
+		if lost := told(r.Log.broker("b")).Contains(uint64(last.Position)); !lost && (!errors.As(err, &gap) || gap.Shard != last.Shard || gap.From != last.Position) {
+			t.Errorf("%s is damaged, and reading says %v", last, err)
+		}
+		r.stop()
+	}
+}
+
 // A change of progress that is gone may have named events as pending; one
 // behind it says that all below is either pending or settled.
 func TestRepairOffersEventsAgainRatherThanToMissOne(t *testing.T) {
