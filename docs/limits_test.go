@@ -48,6 +48,7 @@ func TestLimitsInTheReferenceAreThoseOfTheProgram(t *testing.T) {
 		"settled events":                               strconv.Itoa(int(config.DefaultRetention/time.Hour)) + " h and " + strconv.Itoa(config.DefaultRetentionBytes>>30) + " GiB a Broker",
 		"wait between attempts":                        minutes(deliver.DefaultBackoffMax),
 		"one attempt":                                  minutes(deliver.DefaultTimeout),
+		"connecting to a subscriber":                   seconds(deliver.MaxConnect) + ", in 4 tries",
 		"held by an open circuit":                      minutes(dispatch.LeastHeld) + ", or all waits of `delivery`",
 		"waits of a retry schedule":                    strconv.Itoa(deliver.MaxSchedule),
 		"Brokers and Triggers":                         thousands(config.MaxObjects),

@@ -22,7 +22,6 @@ package deliver
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"runtime"
 	"sync"
@@ -222,41 +221,4 @@ func (c *Client) Send(ctx context.Context, r *Request) (Answer, error) {
 		return a, err // not the typed nil of *Error
 	}
 	return a, nil
-}
-
-// connect opens a connection and, for https, secures it.
-func (c *Client) connect(ctx context.Context, p *pool, deadline time.Time) (*conn, error) {
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	raw, err := c.dial(ctx, "tcp", p.key.addr)
-	if err != nil {
-		return nil, err
-	}
-	if !p.key.secure {
-		return newConn(raw, raw), nil
-	}
-	secure := tls.Client(raw, p.tls)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		raw.Close()
-		return nil, &handshakeError{err}
-	}
-	return newConn(secure, raw), nil
-}
-
-// handshakeError tells TLS's part of a failed connect from the dial's.
-type handshakeError struct{ cause error }
-
-func (e *handshakeError) Error() string { return "tls: " + e.cause.Error() }
-func (e *handshakeError) Unwrap() error { return e.cause }
-
-func dialClass(err error) Class {
-	var denied *deniedError
-	var handshake *handshakeError
-	switch {
-	case errors.As(err, &denied):
-		return ClassDenied
-	case errors.As(err, &handshake):
-		return ClassTLS
-	}
-	return ClassDial
 }

@@ -8,11 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	eventingduck "knative.dev/eventing/pkg/apis/duck/v1"
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 	duckv1 "knative.dev/pkg/apis/duck/v1"
+
+	"github.com/penstock-events/penstock/pkg/api/v1"
 
 	"github.com/penstock-events/penstock/test/kube"
 )
@@ -125,9 +128,20 @@ func TestASubscriberThatAppearsLaterMakesItsTriggerReady(t *testing.T) {
 	s.AwaitTriggerThat("trigger", "misses its subscriber", func(tr *eventingv1.Trigger) bool {
 		return kube.IsFalse(tr.Status.Status, "SubscriberResolved") && tr.Status.SubscriberURI == nil
 	})
-	s.Quiet(2 * time.Second) // nothing says when a Trigger that is not Ready matches
-	e := kube.Small("meanwhile")
-	s.Post(http.StatusAccepted, kube.Binary(url, e))
+	// No condition says when a Trigger that is not Ready matches, but what it has pending does.
+	d, pod := onDuty(t, s), s.PodsOf(kube.Dispatcher)[0]
+	var e event.Event
+	var had uint64
+	s.Eventually("one more event is pending for the Trigger", kube.Patience, func() (bool, string) {
+		e = kube.Small("meanwhile")
+		s.Post(http.StatusAccepted, kube.Binary(url, e))
+		s.Quiet(time.Second)
+		var tr v1.Trigger
+		a := d.ask(pod, http.MethodGet, "/api/v1/triggers/"+s.Name+"/trigger", nil, &tr)
+		more := tr.Backlog > had
+		had = tr.Backlog
+		return more, fmt.Sprintf("status %d, %+v", a.Status, tr)
+	})
 	sink := s.Receiver("late")
 	s.AwaitTrigger("trigger")
 	sink.Await(e.ID(), 1)
