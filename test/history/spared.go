@@ -45,7 +45,7 @@ func (t *trigger) scales(from, to time.Duration) bool {
 // lie within sparedFor, in each process.
 func (j *judge) surelyCounted(t *trigger, attempts []attempt) int {
 	counted, spared, most := 0, 0, 0
-	var may []time.Duration // when it knew of those it may have spared, in this process
+	var may []time.Duration // when it knew of those it may have spared at the latest, in this process
 	for i := range attempts {
 		a := &attempts[i]
 		if i > 0 {
@@ -60,9 +60,9 @@ func (j *judge) surelyCounted(t *trigger, attempts []attempt) int {
 			continue
 		}
 		may = append(may, j.latest(t, a))
-		within := 0
+		soonest, within := min(a.ended, j.latest(t, a)), 0
 		for _, at := range may {
-			if may[len(may)-1]-at < sparedFor {
+			if soonest-at < sparedFor {
 				within++
 			}
 		}
