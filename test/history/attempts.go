@@ -160,9 +160,35 @@ func (j *judge) nearLimit(b *bounds, a *attempt) bool {
 	return a.ended-a.at > b.leastTimeout-b.leastTimeout/4-j.rules.Slack
 }
 
-// surelyHeard reports whether the broker must know the answer, and could store
-// a reply that came with it.
+// surelyHeard reports whether the broker must know the answer, and took a reply
+// that came with it.
 func (j *judge) surelyHeard(t *trigger, a *attempt) bool {
+	return j.heard(t, a) && !j.mayRefuse(t, a.answer.Reply)
+}
+
+// mayRefuse reports whether a Broker may have had no room for a reply: it has
+// refused somebody for that, and the reply never came to anybody.
+func (j *judge) mayRefuse(t *trigger, reply string) bool {
+	if reply == "" || t.broker == nil {
+		return false
+	}
+	if j.full == nil {
+		j.full, j.came = make(map[string]bool), make(map[string]bool)
+		for _, s := range j.order {
+			for _, p := range s.posts {
+				j.full[s.broker] = j.full[s.broker] || p.code == 507
+			}
+		}
+		for key, p := range j.pairs {
+			j.came[key.id] = j.came[key.id] || !p.empty()
+		}
+	}
+	return j.full[t.broker.name] && !j.came[reply]
+}
+
+// heard reports whether the broker must know the answer, and its store could
+// take a reply that came with it.
+func (j *judge) heard(t *trigger, a *attempt) bool {
 	if a.ended == forever || a.answer.Gone || a.answer.Streamed || j.deaf.touch(a.at, a.ended) {
 		return false
 	}
