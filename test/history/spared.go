@@ -15,12 +15,13 @@ const (
 )
 
 // maySpare reports whether an attempt need not have been counted: it was
-// answered 502, 503 or 504, or not at all, by a subscriber that scales from zero.
+// answered 502, 503 or 504, or not at all for all that the broker knows, by a
+// subscriber that scales from zero.
 func (j *judge) maySpare(t *trigger, a *attempt) bool {
 	if !t.scales(a.at, j.latest(t, a)) {
 		return false
 	}
-	if a.ended == forever || a.answer.Gone {
+	if a.ended == forever || a.answer.Gone || j.deaf.touch(a.at, a.ended) {
 		return true // perhaps the connection was reset
 	}
 	switch a.answer.Code {

@@ -31,6 +31,13 @@ func TestWhatMayBeSpared(t *testing.T) {
 		"an ordinary one":              {ordinary: true, tell: refuse(5, 503, 10*time.Second), want: []string{"I7"}},
 		"for longer than five minutes": {tell: refuse(5, 503, 6*time.Minute), want: []string{"I7"}},
 		"five minutes and the retries": {tell: refuse(3+3, 503, 149*time.Second)},
+		"taken, and nobody heard": {tell: func(a *tale, e history.Event) {
+			refuse(3, 500, 10*time.Second)(a, e)
+			heal := a.rec.Fault(history.Network, "drip")
+			a.take(e)
+			heal()
+			a.wait(10 * time.Second)
+		}},
 		"of them one heard late": {tell: func(a *tale, e history.Event) {
 			refuse(2, 503, 149*time.Second)(a, e)
 			heal := a.rec.Fault(history.Network, "delay")
