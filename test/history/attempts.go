@@ -218,9 +218,9 @@ const (
 	leastHeld   = 5 * time.Minute
 )
 
-// takenBefore is when the trigger's subscriber last took an event before then and
-// the broker heard of it; 0 is never.
-func (j *judge) takenBefore(t *trigger, then time.Duration) time.Duration {
+// takings are when the trigger's subscriber took events and the broker heard of
+// it, in order.
+func (j *judge) takings(t *trigger) []time.Duration {
 	if j.taken == nil {
 		j.taken = make(map[*trigger][]time.Duration)
 		for key, p := range j.pairs {
@@ -234,10 +234,27 @@ func (j *judge) takenBefore(t *trigger, then time.Duration) time.Duration {
 			slices.Sort(all)
 		}
 	}
-	all := j.taken[t]
-	n, _ := slices.BinarySearch(all, then)
+	return j.taken[t]
+}
+
+// lastTaken is when the subscriber was last heard to take an event before from: 0
+// for never, and where it may have been down at some time between from and to,
+// because for leastHeld before that nothing was heard of it.
+func (j *judge) lastTaken(t *trigger, from, to time.Duration) time.Duration {
+	all := j.takings(t)
+	n, _ := slices.BinarySearch(all, from)
 	if n == 0 {
 		return 0
+	}
+	last := all[n-1]
+	if from-last >= leastHeld {
+		return 0
+	}
+	for _, at := range append(slices.Clip(all[n:]), to) {
+		if min(at, to)-last >= leastHeld {
+			return 0
+		}
+		last = max(last, min(at, to))
 	}
 	return all[n-1]
 }
@@ -271,7 +288,11 @@ func (j *judge) death(s *sent, t *trigger, p *pair, copies int) {
 		// While a subscriber is down, probes stand for the retries of all: an event
 		// is held for minutes and has one last attempt.
 		last := p.attempts[len(p.attempts)-1].at
-		if at := j.takenBefore(t, last); at > last-leastHeld && at > 0 {
+		until := last
+		if d.Attempts > len(p.attempts) || d.Code == 0 {
+			until = d.at // that one never arrived
+		}
+		if at := j.lastTaken(t, last, until); at > 0 {
 			j.found.breach("I7", d.line, s.id, t, "given up because the subscriber is down, %v after it took an event", last-at)
 		}
 	case d.Attempts > 0 && d.Attempts <= agreed.leastRetry && retriable(d.Code) && d.Code/100 != 2:

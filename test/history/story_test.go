@@ -215,6 +215,32 @@ func TestWhatNobodyHearsOfASubscriberDoesNotSpeakForIt(t *testing.T) {
 	}
 }
 
+// Where more attempts were made than arrived, the last one may be any time after
+// those that did: long after the subscriber was last heard of, or while it took
+// events all along.
+func TestTheLastAttemptAtASubscriberThatIsDownNeedNotArrive(t *testing.T) {
+	for name, c := range map[string]struct {
+		takes bool
+		want  []string
+	}{"down": {}, "up": {takes: true, want: []string{"I7"}}} {
+		t.Run(name, func(t *testing.T) {
+			a := newTale(t, history.Rules{})
+			a.take(a.accept("a"))
+			a.wait(20 * time.Second)
+			e := a.accept("a")
+			a.deliver(e, history.Answer{Code: 503})
+			for range 10 {
+				a.wait(time.Minute)
+				if c.takes {
+					a.take(a.accept("a"))
+				}
+			}
+			a.rec.Dead(till, e.ID(), history.Dead{Attempts: 3, Reason: "no such host (last attempt: the circuit is open)"})
+			a.end(c.want...)
+		})
+	}
+}
+
 func TestAnAnswerThatNobodyHeardSettlesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(a *tale, d history.Receipt)
