@@ -160,9 +160,35 @@ func (j *judge) nearLimit(b *bounds, a *attempt) bool {
 	return a.ended-a.at > b.leastTimeout-b.leastTimeout/4-j.rules.Slack
 }
 
-// surelyHeard reports whether the broker must know the answer, and could store
-// a reply that came with it.
+// surelyHeard reports whether the broker must know the answer, and took a reply
+// that came with it.
 func (j *judge) surelyHeard(t *trigger, a *attempt) bool {
+	return j.heard(t, a) && !j.mayRefuse(t, a.answer.Reply)
+}
+
+// mayRefuse reports whether a Broker may have had no room for a reply: it has
+// refused somebody for that, and the reply never came to anybody.
+func (j *judge) mayRefuse(t *trigger, reply string) bool {
+	if reply == "" || t.broker == nil {
+		return false
+	}
+	if j.full == nil {
+		j.full, j.came = make(map[string]bool), make(map[string]bool)
+		for _, s := range j.order {
+			for _, p := range s.posts {
+				j.full[s.broker] = j.full[s.broker] || p.code == 507
+			}
+		}
+		for key, p := range j.pairs {
+			j.came[key.id] = j.came[key.id] || !p.empty()
+		}
+	}
+	return j.full[t.broker.name] && !j.came[reply]
+}
+
+// heard reports whether the broker must know the answer, and its store could
+// take a reply that came with it.
+func (j *judge) heard(t *trigger, a *attempt) bool {
 	if a.ended == forever || a.answer.Gone || a.answer.Streamed || j.deaf.touch(a.at, a.ended) {
 		return false
 	}
@@ -192,9 +218,9 @@ const (
 	leastHeld   = 5 * time.Minute
 )
 
-// takenBefore is when the trigger's subscriber last took an event before then and
-// the broker heard of it; 0 is never.
-func (j *judge) takenBefore(t *trigger, then time.Duration) time.Duration {
+// takings are when the trigger's subscriber took events and the broker heard of
+// it, in order.
+func (j *judge) takings(t *trigger) []time.Duration {
 	if j.taken == nil {
 		j.taken = make(map[*trigger][]time.Duration)
 		for key, p := range j.pairs {
@@ -208,10 +234,27 @@ func (j *judge) takenBefore(t *trigger, then time.Duration) time.Duration {
 			slices.Sort(all)
 		}
 	}
-	all := j.taken[t]
-	n, _ := slices.BinarySearch(all, then)
+	return j.taken[t]
+}
+
+// lastTaken is when the subscriber was last heard to take an event before from: 0
+// for never, and where it may have been down at some time between from and to,
+// because for leastHeld before that nothing was heard of it.
+func (j *judge) lastTaken(t *trigger, from, to time.Duration) time.Duration {
+	all := j.takings(t)
+	n, _ := slices.BinarySearch(all, from)
 	if n == 0 {
 		return 0
+	}
+	last := all[n-1]
+	if from-last >= leastHeld {
+		return 0
+	}
+	for _, at := range append(slices.Clip(all[n:]), to) {
+		if min(at, to)-last >= leastHeld {
+			return 0
+		}
+		last = max(last, min(at, to))
 	}
 	return all[n-1]
 }
@@ -245,7 +288,11 @@ func (j *judge) death(s *sent, t *trigger, p *pair, copies int) {
 		// While a subscriber is down, probes stand for the retries of all: an event
 		// is held for minutes and has one last attempt.
 		last := p.attempts[len(p.attempts)-1].at
-		if at := j.takenBefore(t, last); at > last-leastHeld && at > 0 {
+		until := last
+		if d.Attempts > len(p.attempts) || d.Code == 0 {
+			until = d.at // that one never arrived
+		}
+		if at := j.lastTaken(t, last, until); at > 0 {
 			j.found.breach("I7", d.line, s.id, t, "given up because the subscriber is down, %v after it took an event", last-at)
 		}
 	case d.Attempts > 0 && d.Attempts <= agreed.leastRetry && retriable(d.Code) && d.Code/100 != 2:

@@ -16,6 +16,8 @@ type judge struct {
 	repeats map[*ending]int
 	risks   map[*ending]int
 	taken   map[*trigger][]time.Duration // when events were taken; made at first use
+	full    map[string]bool              // Brokers that have refused an event for want of room; made at first use
+	came    map[string]bool              // events that came to anybody, or died; made with full
 }
 
 // missed is a pair that must have an end and has none.
@@ -89,7 +91,7 @@ func (j *judge) replies() {
 		}
 		a := &p.attempts[len(p.attempts)-1]
 		s := j.sends[a.answer.Reply]
-		if s == nil || a.ended == forever || !good(a.answer) || !j.surelyHeard(key.trigger, a) || j.endOf(a.at, a.ended) != nil {
+		if s == nil || a.ended == forever || !good(a.answer) || !j.heard(key.trigger, a) || j.endOf(a.at, a.ended) != nil {
 			continue
 		}
 		for _, post := range s.posts {

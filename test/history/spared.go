@@ -15,12 +15,13 @@ const (
 )
 
 // maySpare reports whether an attempt need not have been counted: it was
-// answered 502, 503 or 504, or not at all, by a subscriber that scales from zero.
+// answered 502, 503 or 504, or not at all for all that the broker knows, by a
+// subscriber that scales from zero.
 func (j *judge) maySpare(t *trigger, a *attempt) bool {
 	if !t.scales(a.at, j.latest(t, a)) {
 		return false
 	}
-	if a.ended == forever || a.answer.Gone {
+	if a.ended == forever || a.answer.Gone || j.deaf.touch(a.at, a.ended) {
 		return true // perhaps the connection was reset
 	}
 	switch a.answer.Code {
@@ -45,7 +46,7 @@ func (t *trigger) scales(from, to time.Duration) bool {
 // lie within sparedFor, in each process.
 func (j *judge) surelyCounted(t *trigger, attempts []attempt) int {
 	counted, spared, most := 0, 0, 0
-	var may []time.Duration // when it knew of those it may have spared, in this process
+	var may []time.Duration // when it knew of those it may have spared at the latest, in this process
 	for i := range attempts {
 		a := &attempts[i]
 		if i > 0 {
@@ -60,9 +61,9 @@ func (j *judge) surelyCounted(t *trigger, attempts []attempt) int {
 			continue
 		}
 		may = append(may, j.latest(t, a))
-		within := 0
+		soonest, within := min(a.ended, j.latest(t, a)), 0
 		for _, at := range may {
-			if may[len(may)-1]-at < sparedFor {
+			if soonest-at < sparedFor {
 				within++
 			}
 		}

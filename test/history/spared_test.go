@@ -31,8 +31,23 @@ func TestWhatMayBeSpared(t *testing.T) {
 		"an ordinary one":              {ordinary: true, tell: refuse(5, 503, 10*time.Second), want: []string{"I7"}},
 		"for longer than five minutes": {tell: refuse(5, 503, 6*time.Minute), want: []string{"I7"}},
 		"five minutes and the retries": {tell: refuse(3+3, 503, 149*time.Second)},
-		"and one more":                 {tell: refuse(3+5, 503, 149*time.Second), want: []string{"I7"}},
-		"a hot loop":                   {tell: refuse(3, 503, 50*time.Millisecond), want: []string{"I7"}},
+		"taken, and nobody heard": {tell: func(a *tale, e history.Event) {
+			refuse(3, 500, 10*time.Second)(a, e)
+			heal := a.rec.Fault(history.Network, "drip")
+			a.take(e)
+			heal()
+			a.wait(10 * time.Second)
+		}},
+		"of them one heard late": {tell: func(a *tale, e history.Event) {
+			refuse(2, 503, 149*time.Second)(a, e)
+			heal := a.rec.Fault(history.Network, "delay")
+			refuse(1, 503, time.Second)(a, e)
+			heal()
+			a.wait(310 * time.Second)
+			refuse(3, 503, 310*time.Second)(a, e)
+		}},
+		"and one more": {tell: refuse(3+5, 503, 149*time.Second), want: []string{"I7"}},
+		"a hot loop":   {tell: refuse(3, 503, 50*time.Millisecond), want: []string{"I7"}},
 		"anew after a restart": {tell: func(a *tale, e history.Event) {
 			refuse(30, 503, 8*time.Second)(a, e)
 			a.crash(history.Kill, time.Second, 2)

@@ -215,6 +215,32 @@ func TestWhatNobodyHearsOfASubscriberDoesNotSpeakForIt(t *testing.T) {
 	}
 }
 
+// Where more attempts were made than arrived, the last one may be any time after
+// those that did: long after the subscriber was last heard of, or while it took
+// events all along.
+func TestTheLastAttemptAtASubscriberThatIsDownNeedNotArrive(t *testing.T) {
+	for name, c := range map[string]struct {
+		takes bool
+		want  []string
+	}{"down": {}, "up": {takes: true, want: []string{"I7"}}} {
+		t.Run(name, func(t *testing.T) {
+			a := newTale(t, history.Rules{})
+			a.take(a.accept("a"))
+			a.wait(20 * time.Second)
+			e := a.accept("a")
+			a.deliver(e, history.Answer{Code: 503})
+			for range 10 {
+				a.wait(time.Minute)
+				if c.takes {
+					a.take(a.accept("a"))
+				}
+			}
+			a.rec.Dead(till, e.ID(), history.Dead{Attempts: 3, Reason: "no such host (last attempt: the circuit is open)"})
+			a.end(c.want...)
+		})
+	}
+}
+
 func TestAnAnswerThatNobodyHeardSettlesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(a *tale, d history.Receipt)
@@ -306,6 +332,43 @@ func TestAnEventPostedTwiceMayComeTwiceAndNotThrice(t *testing.T) {
 			a.take(e)
 		}
 		a.end(want...)
+	}
+}
+
+// A Broker at its quota takes no reply either: the delivery that brought it has
+// failed. Only one that has refused somebody for want of room may do so, and only
+// what it did not take after all.
+func TestAReplyThatABrokerHasNoRoomForIsAFailedAttempt(t *testing.T) {
+	for name, c := range map[string]struct {
+		refuses, taken bool
+		want           []string
+	}{
+		"full":               {refuses: true},
+		"not full":           {want: []string{"I7", "I14"}},
+		"full, and taken it": {refuses: true, taken: true, want: []string{"I7", "I14"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newTale(t, history.Rules{})
+			a.rec.Routes(shop, []history.Trigger{{Name: till, Policy: deliver.Policy{Timeout: 10 * time.Second}}})()
+			a.wait(time.Second)
+			e, reply := a.accept("a"), a.event("b")
+			a.rec.Send(shop, reply)
+			a.deliver(e, history.Answer{Code: 200, Reply: reply.ID()})
+			a.rec.Dead(till, e.ID(), history.Dead{Attempts: 1, Reason: "store the reply: refused: storage quota is used up"})
+			if c.taken {
+				a.take(reply)
+			}
+			if c.refuses {
+				a.rec.Send(shop, a.event("c")).Answer(history.Answer{Code: 507})
+			}
+			delivered := int64(0)
+			if c.taken {
+				delivered++
+			}
+			a.wait(time.Second)
+			a.rec.Final(till, history.Final{Delivered: delivered, Dead: 1})
+			a.end(c.want...)
+		})
 	}
 }
 

@@ -297,6 +297,25 @@ func agree(t testing.TB, changed image, all acked, size int) (worst channel.Seve
 	return worst
 }
 
+func TestCheckTakesARemovedBrokersEventsForNoDamage(t *testing.T) {
+	r := start(t, t.TempDir(), tiny)
+	r.broker(channel.BrokerInfo{UID: "gone", Shards: 1})
+	r.broker(channel.BrokerInfo{UID: "b", Shards: 1})
+	r.append("gone", 100, "one", "two")
+	if err := r.Remove(t.Context(), "gone"); err != nil {
+		t.Fatal(err)
+	}
+	fill(r, 100, 1, 900)
+	if len(r.segments) == 0 {
+		t.Fatal("no segment was sealed")
+	}
+	r.stop()
+	report, err := Check(t.Context(), r.dir, CheckOptions{FS: tiny.FS})
+	if err != nil || channel.Worst(report.Findings) >= channel.Warning {
+		t.Errorf("%+v, error %v", report.Findings, err)
+	}
+}
+
 func TestCheckAndOpenAgreeOnAnyDamage(t *testing.T) {
 	im, all := lived(t)
 	names := append(im.names(segmentSuffix), im.names(checkpointSuffix)...)

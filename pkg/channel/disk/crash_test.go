@@ -180,6 +180,12 @@ func (h *life) opensWithoutRoom(image *memfs.FS, s shot, images *int) error {
 			return fmt.Errorf("without room: %w", err)
 		}
 	}
+	report, err := disk.Check(h.t.Context(), lifeDir, disk.CheckOptions{FS: image})
+	if err != nil || slices.ContainsFunc(report.Findings, func(f channel.Finding) bool {
+		return f.Severity > channel.Warning || f.Severity == channel.Warning && !strings.HasPrefix(f.Subject, "broker ") // it may be full
+	}) {
+		return fmt.Errorf("without room: %+v, error %w", report.Findings, err)
+	}
 	o := h.o
 	o.FS = image
 	l, err := disk.Open(lifeDir, o)
