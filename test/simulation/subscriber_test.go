@@ -62,7 +62,7 @@ type receipt struct {
 
 // subscribe brings up the subscriber of a Trigger.
 func (w *world) subscribe(name string) *subscriber {
-	s := &subscriber{w: w, name: name, seed: w.rng.Uint64(), calls: make(map[string]int), woken: make(chan struct{})}
+	s := &subscriber{w: w, name: name, seed: w.moods.Uint64(), calls: make(map[string]int), woken: make(chan struct{})}
 	w.subscribers[name] = s
 	s.up()
 	return s

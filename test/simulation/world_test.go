@@ -34,7 +34,8 @@ const (
 // world is everything around the broker, and the broker's present life.
 type world struct {
 	t       *testing.T
-	rng     *rand.Rand // of crash images; the script is drawn before
+	rng     *rand.Rand // of crash images, under mu; the script is drawn before
+	moods   *rand.Rand // of subscribers; a crash beside the script must not share it
 	events  *rand.Rand // of what a story sends
 	net     *memhttp.Net
 	rec     *history.Recorder
@@ -81,7 +82,7 @@ func inWorld(t *testing.T, seed uint64, m mutant, story func(w *world)) (verdict
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
-			t: t, rng: rand.New(rand.NewPCG(seed, 1)), events: rand.New(rand.NewPCG(seed, 2)), net: memhttp.New(), start: time.Now(), mutant: m,
+			t: t, rng: rand.New(rand.NewPCG(seed, 1)), events: rand.New(rand.NewPCG(seed, 2)), moods: rand.New(rand.NewPCG(seed, 3)), net: memhttp.New(), start: time.Now(), mutant: m,
 			volume: 4 << 20, drain: 5 * time.Second, subscribers: map[string]*subscriber{}, policies: map[channel.UID]deliver.Policy{}, scales: map[channel.UID]bool{},
 			senders: map[string]*history.Sender{},
 		}
