@@ -1,6 +1,9 @@
 package history
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // accounts compares a trigger's counters with the checker's own.
 func (j *judge) accounts(t *trigger) {
@@ -102,7 +105,7 @@ func (j *judge) owners() {
 		before, now := j.incarnations[i-1], j.incarnations[i]
 		if now.n <= before.n {
 			j.found.breach("I12", now.line, "", nil, "incarnation %d follows %d", now.n, before.n)
-		} else if now.epoch != 0 && now.epoch <= before.epoch {
+		} else if now.epoch != 0 && now.epoch <= before.epoch && (now.epoch < before.epoch || !j.traceless(before.at, now.at)) {
 			j.found.breach("I12", now.line, "", nil, "epoch %d follows %d", now.epoch, before.epoch)
 		}
 	}
@@ -127,6 +130,12 @@ func (j *judge) owners() {
 		}
 	}
 	j.figures.Recovery = spread(recoveries)
+}
+
+// traceless reports whether a process that was started then may have left no
+// trace of itself: the disk was full, and it acknowledged nothing.
+func (j *judge) traceless(from, to time.Duration) bool {
+	return j.during(DiskFull).touch(from, from) && !slices.ContainsFunc(j.acks, func(a ack) bool { return a.at >= from && a.at < to })
 }
 
 // syncErrors judges that a log which could not sync acknowledges nothing that

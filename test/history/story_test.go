@@ -241,6 +241,42 @@ func TestTheLastAttemptAtASubscriberThatIsDownNeedNotArrive(t *testing.T) {
 	}
 }
 
+// An owner that finds not even room to say that it is there may leave its epoch to
+// the next, if it has acknowledged nothing.
+func TestAnEpochIsTakenTwiceOnlyFromAnOwnerWithoutRoom(t *testing.T) {
+	for name, c := range map[string]struct {
+		full, acked bool
+		epoch       uint64
+		want        []string
+	}{
+		"full":                 {full: true, epoch: 2},
+		"full, and goes back":  {full: true, epoch: 1, want: []string{"I12"}},
+		"full, and took event": {full: true, acked: true, epoch: 2, want: []string{"I12"}},
+		"not full":             {epoch: 2, want: []string{"I12"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newTale(t, history.Rules{})
+			a.take(a.accept("a"))
+			heal := func() {}
+			if c.full {
+				heal = a.rec.Fault(history.DiskFull, "")
+			}
+			a.crash(history.Kill, time.Second, 2)
+			if c.acked {
+				a.take(a.accept("a"))
+				a.wait(time.Second)
+			}
+			a.rec.Fault(history.PowerCut, "")
+			a.wait(time.Second)
+			a.rec.Incarnation(3, c.epoch)
+			a.wait(time.Second)
+			heal()
+			a.take(a.accept("a"))
+			a.end(c.want...)
+		})
+	}
+}
+
 func TestAnAnswerThatNobodyHeardSettlesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(a *tale, d history.Receipt)
