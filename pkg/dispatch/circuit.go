@@ -294,6 +294,12 @@ func (l *lane) probeFrom() int {
 	return best
 }
 
+// lacksProbe reports whether it is time for a probe and there is no event that
+// could make it but those that are unread: each that was taken up is dead.
+func (l *lane) lacksProbe(now time.Time) bool {
+	return l.circuit.mayProbe(now) && l.ready.len() == 0 && l.due.len() == 0 && l.probeFrom() < 0
+}
+
 // readProbe reads the event again that is to probe, where its own wait is over.
 // It reports whether anything changed.
 func (l *lane) readProbe(ctx context.Context, now time.Time) bool {

@@ -113,6 +113,40 @@ func TestAnOpenCircuitProbesWithOneEventAtATime(t *testing.T) {
 	})
 }
 
+// Each event has one attempt, and so dies of the probe it makes. When those that
+// were read at once are all dead the next one probes, though by its age its own
+// time is yet to come.
+func TestWhatIsLeftInTheLogProbesWhereNothingElseCan(t *testing.T) {
+	inWorld(t, func(w *world) {
+		up := 5 * time.Second
+		w.subscribe("sub", downUntil(up, 503))
+		w.trigger("sub", "", "sub", delivery(0, "", ""))
+		w.run()
+		n := 0
+		send := func() { n++; w.append(w.keyed("one", n)) } // all to one shard
+		for w.lane("sub").Circuit.State == dispatch.CircuitClosed {
+			send()
+			w.after(10 * time.Millisecond)
+		}
+		send()
+		send() // the first is there to probe, the second is read when that is dead
+		for w.lane("sub").Backlog > 1 {
+			w.after(100 * time.Millisecond)
+		}
+		send() // and this one is left in the log
+		for w.lane("sub").Backlog > 1 {
+			w.after(100 * time.Millisecond)
+		}
+		if at := w.sinceStart(); at > up {
+			t.Fatalf("two probes took %v", at)
+		}
+		w.after(time.Minute)
+		if s := w.lane("sub"); s.Backlog != 0 || s.Delivered != 1 {
+			t.Errorf("%d pending, %d delivered a minute later, %+v", s.Backlog, s.Delivered, s.Circuit)
+		}
+	})
+}
+
 func TestWhateverShowsThatTheSubscriberIsThereClosesTheCircuit(t *testing.T) {
 	for code, open := range map[int]bool{200: false, 202: false, 400: false, 404: false, 301: false, 408: true, 425: true, 429: true, 500: true} {
 		inWorld(t, func(w *world) {

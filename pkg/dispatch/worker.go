@@ -227,7 +227,7 @@ func (l *lane) catchUp(ctx context.Context) bool {
 			}
 			s.stuck = time.Time{}
 		}
-		if l.circuit.open() && l.order == nil && s.heldUntil.After(time.Now()) {
+		if now := time.Now(); l.circuit.open() && l.order == nil && s.heldUntil.After(now) && !l.lacksProbe(now) {
 			continue
 		}
 		var items []item
