@@ -172,6 +172,11 @@ func (c *churn) from(p uint64) (first uint64, ok bool) {
 			return it.Next(), true
 		}
 	}
+	return c.inWindow(p)
+}
+
+// inWindow is the first position of the window that is not below one.
+func (c *churn) inWindow(p uint64) (first uint64, ok bool) {
 	if c.n == 0 {
 		return 0, false
 	}
@@ -196,10 +201,7 @@ func (c *churn) next(from, limit uint64, n int, to []Position) []Position {
 			to = append(to, Position(it.Next()))
 		}
 	}
-	if c.n == 0 {
-		return to
-	}
-	for p, ok := c.from(max(from, c.base<<wordBits)); ok && n > 0 && p < limit; p, ok = c.from(p + 1) {
+	for p, ok := c.inWindow(from); ok && n > 0 && p < limit; p, ok = c.inWindow(p + 1) {
 		to = append(to, Position(p))
 		n--
 	}

@@ -11,8 +11,8 @@ import (
 // is below the newest stretch of 65,536 positions, it keeps a packed form: about a
 // byte and a quarter for each of scattered positions, next to nothing where they
 // lie side by side. The rest is a roaring bitmap; a stretch that is changed goes
-// back there. What comes and goes at once costs next to nothing. The zero value is empty. It is not safe for concurrent use, and
-// must not be copied but by Clone.
+// back there. What comes and goes at once costs next to nothing. The zero value is
+// empty. It is not safe for concurrent use, and must not be copied but by Clone.
 type Positions struct {
 	recent churn
 	rest   []stretch // ascending; recent has nothing of them

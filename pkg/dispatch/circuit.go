@@ -294,10 +294,16 @@ func (l *lane) probeFrom() int {
 	return best
 }
 
-// lacksProbe reports whether it is time for a probe and there is no event that
-// could make it but those that are unread: each that was taken up is dead.
-func (l *lane) lacksProbe(now time.Time) bool {
-	return l.circuit.mayProbe(now) && l.ready.len() == 0 && l.due.len() == 0 && l.probeFrom() < 0
+// leavesUnread reports whether an open circuit leaves what a shard has unread in
+// the log. It does not where it is time for a probe and no other event could make
+// it: each that was taken up is dead.
+func (l *lane) leavesUnread(s *laneShard) bool {
+	if !l.circuit.open() || l.order != nil {
+		return false
+	}
+	now := time.Now()
+	lacksProbe := l.circuit.mayProbe(now) && l.ready.len() == 0 && l.due.len() == 0 && l.probeFrom() < 0
+	return s.heldUntil.After(now) && !lacksProbe
 }
 
 // readProbe reads the event again that is to probe, where its own wait is over.

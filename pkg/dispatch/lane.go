@@ -403,8 +403,7 @@ func (l *lane) cancel() (cancelled uint64) {
 	for i := range l.shards {
 		s := &l.shards[i]
 		cancelled += s.pending.Len()
-		s.settled.AddAll(s.pending.Bitmap())
-		s.pending.Clear()
+		s.settled.AddAll(s.pending.Take())
 		s.added.Clear()
 		s.retried, s.behind = nil, false
 	}

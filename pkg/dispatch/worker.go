@@ -217,7 +217,7 @@ func (l *lane) catchUp(ctx context.Context) bool {
 		return false
 	}
 	for shard := range l.shards {
-		s := l.in(shard)
+		s := &l.shards[shard]
 		if !s.behind {
 			continue
 		}
@@ -227,7 +227,7 @@ func (l *lane) catchUp(ctx context.Context) bool {
 			}
 			s.stuck = time.Time{}
 		}
-		if now := time.Now(); l.circuit.open() && l.order == nil && s.heldUntil.After(now) && !l.lacksProbe(now) {
+		if l.leavesUnread(s) {
 			continue
 		}
 		var items []item
