@@ -132,14 +132,7 @@ func TestARollCutShortOpensOnAFullVolume(t *testing.T) {
 			rng := proof.Rand(seed, n)
 			h := newLife(t, rng, memfs.Options{})
 			h.large = n%4 == 3 // these leave segments half empty
-			h.watch.Store(true)
-			if err := h.begin(); err != nil {
-				t.Fatal(err)
-			}
-			for range stepsOfALife {
-				h.step()
-			}
-			if _ = h.stop(); h.broken != nil {
+			if h.plays(); h.broken != nil {
 				t.Fatal(h.broken)
 			}
 			for _, s := range h.shots {
@@ -223,9 +216,15 @@ func (h *life) opensWithoutRoom(image *memfs.FS, s shot, images *int) error {
 // lived is a life with its shots.
 func lived(t testing.TB, rng *rand.Rand, o memfs.Options) *life {
 	h := newLife(t, rng, o)
+	h.plays()
+	return h
+}
+
+// plays goes through the script of a life, and takes its shots.
+func (h *life) plays() {
 	h.watch.Store(true)
 	if err := h.begin(); err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	for range stepsOfALife {
 		if h.step(); h.broken != nil {
@@ -233,7 +232,6 @@ func lived(t testing.TB, rng *rand.Rand, o memfs.Options) *life {
 		}
 	}
 	_ = h.stop()
-	return h
 }
 
 // everyCrash makes images of a life's shots until there are so many, each

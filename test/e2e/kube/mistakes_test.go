@@ -16,7 +16,6 @@ import (
 	duckv1 "knative.dev/pkg/apis/duck/v1"
 
 	"github.com/penstock-events/penstock/pkg/api/v1"
-
 	"github.com/penstock-events/penstock/test/kube"
 )
 
